@@ -1,0 +1,239 @@
+//! Language models: what all of them promise.
+//!
+//! A [`LanguageModel`] is immutable and shared. Each worker makes its own [`Scorer`] from it,
+//! submits [`Job`]s (one utterance each) and calls [`Scorer::step`] until they are done: one
+//! step is one bounded batch over all jobs in flight.
+
+pub mod ngram;
+pub mod onnx;
+pub mod schedule;
+
+use std::any::Any;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use crate::Result;
+use crate::nbest::Tensor;
+use crate::tokens::Vocab;
+use crate::trie::Trie;
+
+/// What kind of scores a model gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Grain {
+    /// A log probability for each token.
+    Token,
+    /// One for the whole sentence; cannot be mixed word by word.
+    Sentence,
+}
+
+/// What the rest of the program needs to know about a model.
+#[derive(Clone)]
+pub struct Spec {
+    /// The model's vocabulary.
+    pub vocab: Arc<dyn Vocab>,
+    /// Token or sentence scores.
+    pub grain: Grain,
+    /// Whether it reads sentences from the end.
+    pub backward: bool,
+    /// Whether its state can be carried from one utterance to the next.
+    pub carries: bool,
+    /// Whether a carried state is fed the start token before the next utterance.
+    pub carries_bos: bool,
+    /// Names of the tensors that must come with an utterance.
+    pub context: Vec<String>,
+    /// What the user should know before trusting the scores: one line each.
+    pub warnings: Vec<String>,
+}
+
+/// Bounds on a scorer.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Most rows (distinct histories) in one step.
+    pub rows: usize,
+    /// A step should take no longer than this; the scorer learns how many rows that is.
+    pub step_time: Option<Duration>,
+    /// Never batch two utterances: equal bytes whatever else is in flight.
+    pub alone: bool,
+    /// Threads inside one step.
+    pub threads: usize,
+}
+
+/// One utterance's work for one model.
+#[derive(Clone)]
+pub struct Job {
+    /// The histories and tokens to score.
+    pub trie: Arc<Trie>,
+    /// The state to start from; the model's own start when `None`.
+    pub start: Option<Carry>,
+    /// Tensors of conditional scorers.
+    pub context: Arc<[Tensor]>,
+    /// When the answer is worthless.
+    pub deadline: Option<Instant>,
+    /// Also report the mass of "a word starts here, or the sentence ends" (see [`Scores`]).
+    pub boundaries: bool,
+    /// Keep what [`Scorer::carry`] needs until the slot is released.
+    pub keep: bool,
+}
+
+/// A model's state after an utterance, opaque to everyone but the model that made it.
+#[derive(Clone)]
+pub struct Carry(pub Arc<dyn Any + Send + Sync>);
+
+/// A finished job's scores, natural logarithms.
+#[derive(Debug, Clone)]
+pub enum Scores {
+    /// Indexed by trie node.
+    Nodes {
+        /// ln p(token | history); 0 at the root.
+        ln: Vec<f32>,
+        /// ln of the probability that after this node a word starts or the sentence ends;
+        /// empty unless the job asked for it. 0 where it was not computed because nothing
+        /// needed it.
+        boundary: Vec<f32>,
+        /// Length of the n-gram that matched, for models that have one; else empty.
+        order: Vec<u8>,
+    },
+    /// ln p of each sequence, in the order of `Trie::ends`.
+    Sentences(Vec<f64>),
+}
+
+/// A job's place in its scorer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Slot(pub usize);
+
+/// How much work is ready.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Demand {
+    /// Rows that the next step could run.
+    pub ready: usize,
+    /// Rows a full step would hold.
+    pub wanted: usize,
+}
+
+/// What a scorer has done since it was made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Work {
+    /// Steps run.
+    pub steps: u64,
+    /// Rows of all steps: distinct histories.
+    pub rows: u64,
+    /// Tokens that scoring each hypothesis alone would have fed.
+    pub raw: u64,
+}
+
+impl Work {
+    /// The sum of two counts.
+    pub fn plus(self, other: Self) -> Self {
+        Self { steps: self.steps + other.steps, rows: self.rows + other.rows, raw: self.raw + other.raw }
+    }
+}
+
+/// A language model: immutable, shared between workers. Users may implement it.
+pub trait LanguageModel: Send + Sync {
+    /// What it is.
+    fn spec(&self) -> &Spec;
+
+    /// A scorer for one worker.
+    ///
+    /// # Errors
+    /// Where the model's runtime refuses, or there is no memory.
+    fn scorer(&self, limits: &Limits) -> Result<Box<dyn Scorer>>;
+}
+
+/// One worker's scratch for one model: many jobs in flight, no threads, no waiting.
+pub trait Scorer: Send {
+    /// Takes a job. Its slot stays in use until [`Scorer::release`].
+    ///
+    /// # Errors
+    /// If the job cannot be scored by this model; the others are not touched.
+    fn submit(&mut self, job: Job) -> Result<Slot>;
+
+    /// Rows ready now; a worker takes more utterances first while there are too few.
+    fn demand(&self) -> Demand;
+
+    /// Runs one bounded batch over all jobs. Does nothing when none is ready.
+    ///
+    /// # Errors
+    /// Only when the scorer as a whole cannot go on; a failure that belongs to some jobs is
+    /// reported by their [`Scorer::take`].
+    fn step(&mut self) -> Result<()>;
+
+    /// The scores, once, when they are complete; `Pending` until then.
+    fn take(&mut self, slot: Slot) -> Poll<Result<Scores>>;
+
+    /// Gives a job up: it takes no part in later steps. The slot must still be released.
+    fn cancel(&mut self, slot: Slot);
+
+    /// The state after the sequence that ends at `node` of a finished job; `None` for models
+    /// that carry nothing or jobs submitted without `keep`.
+    ///
+    /// # Errors
+    /// If the model fails.
+    fn carry(&mut self, slot: Slot, node: u32) -> Result<Option<Carry>>;
+
+    /// Frees a slot.
+    fn release(&mut self, slot: Slot);
+
+    /// What was done so far.
+    fn work(&self) -> Work;
+}
+
+/// What recurrent and fixed-context networks differ in; one scheduler
+/// ([`schedule::Scheduler`]) serves both.
+///
+/// The kernel owns an arena of states, addressed by index; the scheduler decides which index
+/// holds which history and when it is free again.
+pub trait StepKernel: Send {
+    /// `Some(n)`: the model sees the last `n` tokens only and keeps no state.
+    fn window(&self) -> Option<usize>;
+
+    /// Makes room for states `0..count`.
+    ///
+    /// # Errors
+    /// If there is no memory.
+    fn reserve(&mut self, count: usize) -> Result<()>;
+
+    /// Sets a state to the model's start (before the start token).
+    fn reset(&mut self, state: u32);
+
+    /// Sets a state to a carried one.
+    ///
+    /// # Errors
+    /// If the carried state is another model's.
+    fn load(&mut self, state: u32, carry: &Carry) -> Result<()>;
+
+    /// Copies a state out.
+    fn save(&self, state: u32) -> Carry;
+
+    /// Feeds each row's token to its state and writes ln p of every wanted token after it, in
+    /// the order of `wanted.tokens`.
+    ///
+    /// # Errors
+    /// If the model fails; states written by this call are then unspecified.
+    fn run(&mut self, rows: Rows<'_>, wanted: Wanted<'_>, out: &mut [f32]) -> Result<()>;
+}
+
+/// The rows of one step.
+#[derive(Debug, Clone, Copy)]
+pub struct Rows<'a> {
+    /// The token each row feeds (with a window: `window` tokens a row, oldest first, padded
+    /// in front with the start token).
+    pub tokens: &'a [u32],
+    /// The state each row starts from.
+    pub from: &'a [u32],
+    /// Where each row's new state goes; may equal `from` of the same row, and of no other.
+    pub to: &'a [u32],
+}
+
+/// What a step must report: row `r` wants `tokens[offsets[r]..offsets[r + 1]]`.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// Tokens, row by row; [`BOUNDARY`] stands for the mass of all word starts and `</s>`.
+    pub tokens: &'a [u32],
+    /// One more than there are rows.
+    pub offsets: &'a [u32],
+}
+
+/// The pseudo-token "a word starts here, or the sentence ends".
+pub const BOUNDARY: u32 = u32::MAX;

@@ -1,0 +1,1 @@
+//! Neural models through ONNX Runtime.
