@@ -1,1 +1,0 @@
-//! One scheduler for all step kernels.

@@ -1,0 +1,235 @@
+//! The scheduler against a plain loop: a kernel whose answers depend on the whole history.
+
+use std::sync::Arc;
+use std::task::Poll;
+
+use proptest::prelude::*;
+
+use super::Scheduler;
+use crate::lm::{BOUNDARY, Carry, Job, Limits, Rows, Scorer, Scores, StepKernel, Wanted};
+use crate::trie::{Builder, Trie};
+use crate::{Error, Result};
+
+const BOS: u32 = 99;
+const POISON: u32 = 13;
+
+/// A model whose state is a hash of every token fed since the start.
+struct Hash {
+    states: Vec<u64>,
+    rows: u64,
+    largest: usize,
+    window: Option<usize>,
+}
+
+fn feed(state: u64, token: u32) -> u64 {
+    (state ^ u64::from(token).wrapping_add(0x9E37_79B9)).wrapping_mul(0x2545_F491_4F6C_DD1D).rotate_left(17)
+}
+
+fn answer(state: u64, token: u32) -> f32 {
+    -((feed(state, token) >> 40) as f32) / 1e6
+}
+
+impl StepKernel for Hash {
+    fn window(&self) -> Option<usize> {
+        self.window
+    }
+    fn reserve(&mut self, count: usize) -> Result<()> {
+        self.states.resize(self.states.len().max(count), 0);
+        Ok(())
+    }
+    fn reset(&mut self, state: u32) {
+        self.states[state as usize] = 1;
+    }
+    fn load(&mut self, state: u32, carry: &Carry) -> Result<()> {
+        let carried = carry.0.downcast_ref::<u64>().ok_or(Error::Internal("carry".into()))?;
+        self.states[state as usize] = *carried;
+        Ok(())
+    }
+    fn save(&self, state: u32) -> Carry {
+        Carry(Arc::new(self.states[state as usize]))
+    }
+    fn run(&mut self, rows: Rows<'_>, wanted: Wanted<'_>, out: &mut [f32]) -> Result<()> {
+        let count = wanted.offsets.len() - 1;
+        self.rows += count as u64;
+        self.largest = self.largest.max(count);
+        if rows.tokens.contains(&POISON) {
+            return Err(Error::Internal("poison".into()));
+        }
+        let states: Vec<u64> = (0..count)
+            .map(|row| match self.window {
+                Some(n) => rows.tokens[row * n..(row + 1) * n].iter().fold(1, |state, &token| feed(state, token)),
+                None => feed(self.states[rows.from[row] as usize], rows.tokens[row]),
+            })
+            .collect();
+        for (row, &state) in states.iter().enumerate() {
+            if self.window.is_none() {
+                self.states[rows.to[row] as usize] = state;
+            }
+            for at in wanted.offsets[row] as usize..wanted.offsets[row + 1] as usize {
+                out[at] = answer(state, wanted.tokens[at]);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn scheduler(rows: usize, alone: bool, window: Option<usize>) -> Scheduler<Hash> {
+    let kernel = Hash { states: Vec::new(), rows: 0, largest: 0, window };
+    Scheduler::new(kernel, "hash", &Limits { rows, step_time: None, alone, threads: 1 })
+}
+
+fn trie(sequences: &[Vec<u32>]) -> Arc<Trie> {
+    let mut builder = Builder::default();
+    builder.start(BOS);
+    for tokens in sequences {
+        let words: Vec<u32> = (0..tokens.len() as u32).map(|at| at / 2).collect();
+        builder.push(tokens, &words);
+    }
+    Arc::new(builder.finish())
+}
+
+fn job(trie: &Arc<Trie>) -> Job {
+    Job { trie: trie.clone(), start: None, context: Arc::new([]), deadline: None, boundaries: false, keep: false }
+}
+
+/// What a plain loop over the path of each node gives.
+fn plain(trie: &Trie, start: u64, window: Option<usize>) -> Vec<f32> {
+    let mut ln = vec![0.0; trie.len()];
+    for node in 1..trie.len() as u32 {
+        let mut history: Vec<u32> = trie.path(trie.parent[node as usize]).map(|n| trie.token[n as usize]).collect();
+        history.push(BOS);
+        if let Some(n) = window {
+            history.resize(n, BOS);
+        }
+        let state = history.iter().rev().fold(start, |state, &token| feed(state, token));
+        ln[node as usize] = answer(state, trie.token[node as usize]);
+    }
+    ln
+}
+
+fn take(scheduler: &mut Scheduler<Hash>, slot: super::Slot) -> Option<Result<(Vec<f32>, Vec<f32>)>> {
+    match scheduler.take(slot) {
+        Poll::Pending => None,
+        Poll::Ready(Ok(Scores::Nodes { ln, boundary, .. })) => Some(Ok((ln, boundary))),
+        Poll::Ready(Ok(Scores::Sentences(_))) => panic!("a step kernel gives node scores"),
+        Poll::Ready(Err(error)) => Some(Err(error)),
+    }
+}
+
+proptest! {
+    /// Utterances join and leave at random; every score equals the plain loop's, and no
+    /// history is computed twice.
+    #[test]
+    fn random_interleavings_give_the_plain_loops_scores(
+        lists in prop::collection::vec(prop::collection::vec(prop::collection::vec(0u32..5, 0..7), 0..6), 1..12),
+        moves in prop::collection::vec(0u8..4, 0..60),
+        rows in 1usize..9,
+        alone in any::<bool>(),
+        window in prop::option::of(1usize..4),
+    ) {
+        let tries: Vec<_> = lists.iter().map(|list| trie(list)).collect();
+        let mut scheduler = scheduler(rows, alone, window);
+        let mut waiting: Vec<usize> = (0..tries.len()).rev().collect();
+        let mut flying = Vec::new();
+        let mut cancelled = false;
+        let mut done = 0;
+        let mut moves = moves.into_iter();
+        while done < tries.len() {
+            match (moves.next().unwrap_or(3), waiting.is_empty()) {
+                (0 | 1, false) => {
+                    let at = waiting.pop().unwrap();
+                    flying.push((scheduler.submit(job(&tries[at])).unwrap(), at));
+                }
+                (2, _) if flying.len() > 1 => {
+                    let (slot, _) = flying.swap_remove(0);
+                    scheduler.cancel(slot);
+                    scheduler.release(slot);
+                    cancelled = true;
+                    done += 1;
+                }
+                _ => {
+                    if flying.is_empty() {
+                        let at = waiting.pop().unwrap();
+                        flying.push((scheduler.submit(job(&tries[at])).unwrap(), at));
+                    }
+                    scheduler.step().unwrap();
+                }
+            }
+            let mut index = 0;
+            while index < flying.len() {
+                let (slot, at) = flying[index];
+                match take(&mut scheduler, slot) {
+                    None => index += 1,
+                    Some(scores) => {
+                        prop_assert_eq!(scores.unwrap().0, plain(&tries[at], 1, window));
+                        scheduler.release(slot);
+                        flying.swap_remove(index);
+                        done += 1;
+                    }
+                }
+            }
+        }
+        prop_assert!(scheduler.kernel.largest <= rows);
+        let histories: u64 = tries.iter().map(|trie| {
+            let inner: std::collections::HashSet<u32> = trie.parent.iter().skip(1).copied().collect();
+            inner.len() as u64
+        }).sum();
+        prop_assert!(scheduler.kernel.rows <= histories);
+        if !cancelled && window.is_none() {
+            prop_assert_eq!(scheduler.kernel.rows, histories);
+        }
+        prop_assert_eq!(scheduler.states.free.len(), scheduler.states.count as usize, "every state was given back");
+    }
+}
+
+#[test]
+fn a_job_that_fails_takes_no_other_with_it() {
+    let (good, bad) = (trie(&[vec![1, 2, 3]]), trie(&[vec![1, POISON, 3]]));
+    let mut scheduler = scheduler(8, false, None);
+    let slots = [&good, &bad, &good].map(|trie| scheduler.submit(job(trie)).unwrap());
+    for _ in 0..10 {
+        scheduler.step().unwrap();
+    }
+    assert_eq!(take(&mut scheduler, slots[0]).unwrap().unwrap().0, plain(&good, 1, None));
+    assert!(take(&mut scheduler, slots[1]).unwrap().unwrap_err().to_string().contains("poison"));
+    assert_eq!(take(&mut scheduler, slots[2]).unwrap().unwrap().0, plain(&good, 1, None));
+    slots.into_iter().for_each(|slot| scheduler.release(slot));
+    assert_eq!(scheduler.states.free.len(), scheduler.states.count as usize);
+}
+
+#[test]
+fn a_carried_state_is_the_state_after_the_winner() {
+    let trie = trie(&[vec![1, 2, 3], vec![1, 4]]);
+    let mut scheduler = scheduler(8, false, None);
+    let slot = scheduler.submit(Job { keep: true, ..job(&trie) }).unwrap();
+    while take(&mut scheduler, slot).is_none() {
+        scheduler.step().unwrap();
+    }
+    let carry = scheduler.carry(slot, trie.ends[1]).unwrap().unwrap();
+    scheduler.release(slot);
+    let after = [BOS, 1, 4].iter().fold(1, |state, &token| feed(state, token));
+    assert_eq!(carry.0.downcast_ref::<u64>(), Some(&after));
+    let next = scheduler.submit(Job { start: Some(carry), ..job(&trie) }).unwrap();
+    let scores = loop {
+        if let Some(scores) = take(&mut scheduler, next) {
+            break scores.unwrap().0;
+        }
+        scheduler.step().unwrap();
+    };
+    assert_eq!(scores, plain(&trie, after, None));
+}
+
+#[test]
+fn boundaries_are_asked_for_where_words_end() {
+    let trie = trie(&[vec![1, 2, 3]]); // words 0, 0, 1
+    let mut scheduler = scheduler(8, false, None);
+    let slot = scheduler.submit(Job { boundaries: true, ..job(&trie) }).unwrap();
+    let boundary = loop {
+        if let Some(scores) = take(&mut scheduler, slot) {
+            break scores.unwrap().1;
+        }
+        scheduler.step().unwrap();
+    };
+    let after = |tokens: &[u32]| answer(tokens.iter().fold(1, |state, &token| feed(state, token)), BOUNDARY);
+    assert_eq!(boundary, [after(&[BOS]), 0.0, after(&[BOS, 1, 2]), 0.0]);
+}
