@@ -1,3 +1,5 @@
-//! The command line program.
+//! The command line program; everything is in the library's `cli`.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    secondpass::cli::run(std::env::args_os())
+}

@@ -1,0 +1,110 @@
+//! `secondpass eval`: what the lists are worth, before and after.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use super::End;
+use super::lists::{self, Scoring};
+use super::messages::Messages;
+use crate::eval::{Bootstrap, Counts, Oracle, Sample, Tally};
+use crate::eval::significance::group;
+use crate::formats::OwnNames;
+use crate::{Error, Result};
+
+/// Word or character error rate before and after, and the oracle's
+///
+/// Reads lists with references. In our own output the order is "after" and `rank` is "before".
+/// Lines are in Kaldi's layout.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Lists with references, plain or gzip; - for standard input
+    #[arg(value_name = "LISTS", default_value = "-")]
+    lists: PathBuf,
+    #[command(flatten)]
+    scoring: Scoring,
+    /// What to do with records without a hypothesis: all (errors), present (left out)
+    #[arg(long, value_name = "MODE", default_value = "all", value_parser = ["all", "present"], help_heading = "Scoring")]
+    mode: String,
+    /// Bootstrap resamples for the 95 % intervals (0: none)
+    #[arg(long, value_name = "NUM", default_value_t = 1000, help_heading = "Scoring")]
+    resamples: usize,
+}
+
+/// Evaluates lists.
+pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
+    let mut scorer = arguments.scoring.scorer()?;
+    let (mut before, mut after) = (Tally::default(), Tally::default());
+    let mut oracle = Oracle::default();
+    let mut samples: Vec<(Vec<u8>, Sample)> = Vec::new();
+    let mut sessions = false;
+    let (mut without, mut reordered) = (0, false);
+    let left_out = lists::each(&arguments.lists, OwnNames::default(), messages, &mut |number, record| {
+        let chosen = record.winner();
+        let utterance = record.utterance;
+        let Some(reference) = &utterance.reference else {
+            without += 1;
+            return Ok(());
+        };
+        let length = scorer.reference(reference);
+        // Lists come in first-pass order; in our own output the one written first was chosen.
+        let counts: Vec<Counts> = utterance.hypotheses.iter().map(|h| scorer.counts(&h.bytes)).collect();
+        if counts.is_empty() {
+            for tally in [&mut before, &mut after] {
+                tally.absent += 1;
+                if arguments.mode == "all" {
+                    tally.add(Counts::missing(length));
+                }
+            }
+            if arguments.mode == "all" {
+                oracle.add(&[Counts::missing(length)]);
+            }
+            return Ok(());
+        }
+        let chosen = utterance.hypotheses.iter().position(|h| Some(h.rank) == chosen).unwrap_or(0);
+        reordered |= chosen != 0;
+        before.add(counts[0]);
+        after.add(counts[chosen]);
+        oracle.add(&counts);
+        sessions |= utterance.session.is_some();
+        let key = utterance.session.unwrap_or_else(|| number.to_string().into_bytes());
+        samples.push((key, Sample { before: counts[0].errors(), after: counts[chosen].errors(), reference: length }));
+        Ok(())
+    })?;
+    if before.sentences == 0 {
+        return Err(Error::config("no record has a reference (`ref`): there is nothing to compare with"));
+    }
+    if without > 0 {
+        messages.say(&format!("{without} records without a reference were left out"));
+    }
+    let unit = if arguments.scoring.cer { "CER" } else { "WER" };
+    let show = |tally: &Tally| tally.to_string().replace("%WER", &format!("%{unit}"));
+    let mut out = String::new();
+    out += &format!("first pass\n{}\n", show(&before));
+    if reordered {
+        out += &format!("second pass\n{}\n", show(&after));
+    }
+    out += "oracle\n";
+    for (depth, counts) in oracle.depths() {
+        out += &format!("%{unit} {:.2} [ {} / {} ] best of {depth}\n", 100.0 * counts.rate(), counts.errors(), counts.reference);
+    }
+    if arguments.resamples > 0 {
+        let groups = group(samples);
+        let bootstrap = Bootstrap { resamples: arguments.resamples, ..Bootstrap::default() };
+        let comparison = bootstrap.compare(&groups);
+        let by = if sessions { "sessions" } else { "utterances" };
+        let percent = |estimate: crate::eval::Estimate| {
+            format!("{:.2} ({:.2} to {:.2})", 100.0 * estimate.value, 100.0 * estimate.low, 100.0 * estimate.high)
+        };
+        out += &format!("95 % intervals, {} {by} resampled {} times\n", groups.len(), arguments.resamples);
+        out += &format!("first pass {}\n", percent(comparison.before));
+        if reordered {
+            out += &format!("second pass {}\n", percent(comparison.after));
+            let better = 100.0 * comparison.improvement;
+            out += &format!("difference {}; better in {better:.1} % of the resamples\n", percent(comparison.delta));
+        }
+    }
+    let mut stdout = std::io::stdout().lock();
+    let written = stdout.write_all(out.as_bytes()).and_then(|()| stdout.flush());
+    written.map_err(|source| Error::Io { what: "output".into(), source })?;
+    Ok(if left_out > 0 { End::Passed } else { End::Done })
+}

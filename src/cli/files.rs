@@ -1,0 +1,87 @@
+//! Input and output by name: `-` is standard input or output, `.gz` is compressed.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Read, Write};
+use std::path::Path;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+
+use crate::{Error, Result};
+
+/// Opens an input; compression is recognised by content, not here.
+///
+/// # Errors
+/// If the file cannot be opened.
+pub fn input(path: &Path) -> Result<Box<dyn Read + Send>> {
+    if path == Path::new("-") {
+        // Unbuffered: lines are split from a buffer of our own.
+        return Ok(Box::new(io::stdin()));
+    }
+    let file = File::open(path).map_err(|error| Error::io(path, error))?;
+    if file.metadata().is_ok_and(|metadata| metadata.is_dir()) {
+        return Err(Error::Io { what: path.display().to_string(), source: io::ErrorKind::IsADirectory.into() });
+    }
+    Ok(Box::new(file))
+}
+
+/// Where records go.
+pub enum Sink {
+    /// As they are.
+    Plain(BufWriter<Box<dyn Write>>),
+    /// Compressed.
+    Gzip(GzEncoder<BufWriter<Box<dyn Write>>>),
+}
+
+impl Sink {
+    /// Creates (or, with `append`, continues) an output; a name that ends in `.gz` is compressed.
+    ///
+    /// # Errors
+    /// If the file cannot be opened for writing.
+    pub fn open(path: &Path, append: bool) -> Result<Self> {
+        let raw: Box<dyn Write> = if path == Path::new("-") {
+            Box::new(io::stdout())
+        } else {
+            let mut options = File::options();
+            options.create(true).write(true).truncate(!append).append(append);
+            if append {
+                options.truncate(false);
+            }
+            Box::new(options.open(path).map_err(|error| Error::io(path, error))?)
+        };
+        let buffered = BufWriter::with_capacity(1 << 16, raw);
+        Ok(if path.extension().is_some_and(|extension| extension == "gz") {
+            Self::Gzip(GzEncoder::new(buffered, Compression::default()))
+        } else {
+            Self::Plain(buffered)
+        })
+    }
+
+    /// Writes what is still buffered. Without this call a gzip file is incomplete.
+    ///
+    /// # Errors
+    /// If writing fails: what was written before is then not to be trusted.
+    pub fn finish(self) -> io::Result<()> {
+        match self {
+            Self::Plain(mut sink) => sink.flush(),
+            Self::Gzip(sink) => sink.finish()?.flush(),
+        }
+    }
+}
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(sink) => sink.write(bytes),
+            Self::Gzip(sink) => sink.write(bytes),
+        }
+    }
+
+    /// For gzip, a flush makes everything so far readable by whoever decompresses.
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(sink) => sink.flush(),
+            Self::Gzip(sink) => sink.flush(),
+        }
+    }
+}

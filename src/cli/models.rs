@@ -1,0 +1,272 @@
+//! The flags that choose models and weights, and the configuration they make.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use crate::combine::Missing;
+use crate::config::{Config, Interpolate, Kind, LmConfig};
+use crate::lm::onnx::{Device, OnnxOptions};
+use crate::rescorer::Builder;
+use crate::tokens::Markers;
+use crate::{Error, Result};
+
+/// Models and how they are combined.
+#[derive(Args, Debug, Clone, Default)]
+pub struct ModelArgs {
+    /// Models and weights from a TOML file
+    ///
+    /// Its paths are relative to itself; `tune --write` makes one.
+    #[arg(long, value_name = "FILE", help_heading = "Models")]
+    pub config: Option<PathBuf>,
+    /// An LSTM or other causal LM exported to ONNX (repeatable)
+    #[arg(long, value_name = "[NAME=]MODEL", help_heading = "Models")]
+    pub rnnlm: Vec<String>,
+    /// An n-gram LM, ARPA, also .gz or .bz2 (repeatable)
+    #[arg(long, value_name = "[NAME=]FILE", help_heading = "Models")]
+    pub ngram: Vec<String>,
+    /// Case of a model's text: lower, upper, keep (repeatable)
+    #[arg(long, value_name = "[NAME=]CASE", help_heading = "Models")]
+    pub case: Vec<String>,
+    /// Drop punctuation for a model, or all (repeatable)
+    #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "*", help_heading = "Models")]
+    pub strip_punctuation: Vec<String>,
+    /// How a model wants numbers: spell, keep (repeatable)
+    #[arg(long, value_name = "[NAME=]HOW", help_heading = "Models")]
+    pub digits: Vec<String>,
+    /// Where ONNX models run: cpu, cuda, cuda:N, auto
+    #[arg(long, value_name = "DEVICE", default_value = "cpu", help_heading = "Models")]
+    pub device: String,
+    /// The ONNX Runtime library to use
+    #[arg(long, value_name = "FILE", help_heading = "Models")]
+    pub onnxruntime: Option<PathBuf>,
+    /// Feature weights from a TOML file
+    #[arg(long, value_name = "FILE", help_heading = "Scoring")]
+    pub weights: Option<PathBuf>,
+    /// One feature's weight (repeatable)
+    #[arg(long, value_name = "NAME=NUM", allow_hyphen_values = true, help_heading = "Scoring")]
+    pub weight: Vec<String>,
+    /// How models are combined
+    #[arg(long, value_name = "HOW", help_heading = "Scoring")]
+    pub interpolate: Option<Combine>,
+    /// Share of the neural model in a linear mix, or of NAME
+    #[arg(long, value_name = "[NAME=]NUM", help_heading = "Scoring")]
+    pub lambda: Vec<String>,
+    /// Mix without the word boundary factor of subwords
+    #[arg(long, overrides_with = "no_fast_mix", help_heading = "Scoring")]
+    pub fast_mix: bool,
+    #[arg(long, hide = true)]
+    no_fast_mix: bool,
+    /// Added per unknown word: natural log, at most 0
+    #[arg(long, value_name = "NUM", allow_hyphen_values = true, help_heading = "Scoring")]
+    pub unk_penalty: Option<f64>,
+    /// Do not start from <s>
+    #[arg(long, overrides_with = "bos", help_heading = "Scoring")]
+    pub no_bos: bool,
+    #[arg(long, hide = true)]
+    bos: bool,
+    /// Do not score </s>
+    #[arg(long, overrides_with = "eos", help_heading = "Scoring")]
+    pub no_eos: bool,
+    #[arg(long, hide = true)]
+    eos: bool,
+    /// Where a hypothesis lacks a feature: NAME=min (repeatable)
+    #[arg(long, value_name = "NAME=min", help_heading = "Scoring")]
+    pub missing: Vec<String>,
+    /// Another token that is no word (repeatable)
+    #[arg(long, value_name = "TOKEN", help_heading = "Scoring")]
+    pub marker: Vec<String>,
+    /// Every token is a word, `<s>` too
+    #[arg(long, help_heading = "Scoring")]
+    pub no_markers: bool,
+    /// Most histories in one step of a neural model
+    #[arg(long, value_name = "NUM", default_value_t = 128, help_heading = "Limits")]
+    pub batch_rows: usize,
+    /// Batches of one utterance: equal bytes for any --jobs
+    #[arg(long, overrides_with = "no_deterministic", help_heading = "Scoring")]
+    pub deterministic: bool,
+    #[arg(long, hide = true)]
+    no_deterministic: bool,
+}
+
+/// `--interpolate`.
+#[derive(clap::ValueEnum, Debug, Clone, Copy)]
+pub enum Combine {
+    /// Weighted sum of sentence log probabilities
+    LogLinear,
+    /// Word by word mixture
+    Linear,
+}
+
+impl ModelArgs {
+    /// What the flags and files say together; the shipped models if they name none.
+    ///
+    /// # Errors
+    /// If a file cannot be read or a flag makes no sense.
+    pub fn config(&self) -> Result<Config> {
+        let mut config = match &self.config {
+            Some(path) => Config::load(path)?,
+            None if self.rnnlm.is_empty() && self.ngram.is_empty() => Config::load(&shipped("en/rescore.toml")?)?,
+            None => Config::default(),
+        };
+        add(&mut config, "rnnlm", Kind::Neural, &self.rnnlm);
+        add(&mut config, "ngram", Kind::Ngram, &self.ngram);
+        if let Some(path) = &self.weights {
+            let weights = Config::load(path)?;
+            let all = weights.all_weights();
+            config.weights.extend(all.values);
+            config.spread = all.spread;
+        }
+        for weight in &self.weight {
+            let (name, value) = pair(weight).ok_or_else(|| bad("--weight", weight, "NAME=NUM"))?;
+            config.weights.insert(name.to_owned(), number("--weight", value)?);
+        }
+        if let Some(combine) = self.interpolate {
+            config.interpolate = Some(match combine {
+                Combine::LogLinear => Interpolate::LogLinear,
+                Combine::Linear => Interpolate::Linear,
+            });
+        }
+        for lambda in &self.lambda {
+            let (name, value) = pair(lambda).unwrap_or(("", lambda));
+            let value = number("--lambda", value)?;
+            let lm = match name {
+                "" => config.lm.iter_mut().find(|lm| lm.kind() == Kind::Neural),
+                name => config.lm.iter_mut().find(|lm| lm.name == name),
+            };
+            lm.ok_or_else(|| Error::Config(format!("--lambda {lambda}: there is no such model")))?.lambda = Some(value);
+        }
+        self.text(&mut config)?;
+        config.unk_penalty = self.unk_penalty.or(config.unk_penalty);
+        config.fast_mix = self.fast_mix.then_some(true).or(config.fast_mix).filter(|_| !self.no_fast_mix);
+        config.bos = self.no_bos.then_some(false).or(self.bos.then_some(true)).or(config.bos);
+        config.eos = self.no_eos.then_some(false).or(self.eos.then_some(true)).or(config.eos);
+        Ok(config)
+    }
+
+    /// A builder with the models of `config` open.
+    ///
+    /// # Errors
+    /// If a model cannot be used.
+    pub fn builder(&self, config: &Config) -> Result<Builder> {
+        if let Some(path) = &self.onnxruntime {
+            crate::lm::onnx::runtime::configure(Some(path));
+        }
+        let onnx = OnnxOptions { device: self.device()?, ..OnnxOptions::default() };
+        let mut builder = config
+            .builder(&onnx)?
+            .rows(self.batch_rows)
+            .deterministic(self.deterministic)
+            .markers(self.markers());
+        for missing in &self.missing {
+            match pair(missing) {
+                Some((name, "min")) => builder = builder.missing(name, Missing::Min),
+                _ => return Err(bad("--missing", missing, "NAME=min")),
+            }
+        }
+        Ok(builder)
+    }
+
+    /// The device named.
+    ///
+    /// # Errors
+    /// If it is none of the known ones.
+    pub fn device(&self) -> Result<Device> {
+        let bad = || bad("--device", &self.device, "cpu, cuda, cuda:N or auto");
+        Ok(match self.device.as_str() {
+            "cpu" => Device::Cpu,
+            "auto" => Device::Auto,
+            "cuda" => Device::Cuda(0),
+            other => Device::Cuda(other.strip_prefix("cuda:").and_then(|n| n.parse().ok()).ok_or_else(bad)?),
+        })
+    }
+
+    /// Which tokens are no words.
+    pub fn markers(&self) -> Markers {
+        let mut markers = if self.no_markers { Markers::none() } else { Markers::default() };
+        for marker in &self.marker {
+            markers = markers.and(marker.as_bytes());
+        }
+        markers
+    }
+
+    fn text(&self, config: &mut Config) -> Result<()> {
+        let mut each = |flag: &str, given: &str, set: &dyn Fn(&mut LmConfig, &str)| {
+            let (name, value) = pair(given).unwrap_or(("*", given));
+            let mut found = name == "*";
+            for lm in config.lm.iter_mut().filter(|lm| name == "*" || lm.name == name) {
+                set(lm, value);
+                found = true;
+            }
+            if found { Ok(()) } else { Err(Error::Config(format!("{flag} {given}: there is no model `{name}`"))) }
+        };
+        for case in &self.case {
+            each("--case", case, &|lm, value| lm.case = Some(value.to_owned()))?;
+        }
+        for name in &self.strip_punctuation {
+            each("--strip-punctuation", &format!("{name}=true"), &|lm, _| lm.strip_punctuation = Some(true))?;
+        }
+        for digits in &self.digits {
+            each("--digits", digits, &|lm, value| lm.digits = Some(value.to_owned()))?;
+        }
+        Ok(())
+    }
+}
+
+/// A file of the shipped models: under `SECONDPASS_MODELS`, else beside the executable, else in a
+/// parent of the working directory or of the executable.
+///
+/// # Errors
+/// [`Error::Config`] naming the places searched.
+pub fn shipped(file: &str) -> Result<PathBuf> {
+    let mut folders = Vec::new();
+    match std::env::var_os("SECONDPASS_MODELS") {
+        Some(folder) => folders.push(PathBuf::from(folder)),
+        None => {
+            let exe = std::env::current_exe().and_then(|exe| exe.canonicalize()).ok();
+            let here = std::env::current_dir().ok();
+            folders.extend(exe.as_deref().and_then(Path::parent).map(|bin| bin.join("../share/secondpass/models")));
+            let parents = here.iter().chain(&exe).flat_map(|path| path.ancestors());
+            folders.extend(parents.map(|parent| parent.join("models")));
+        }
+    }
+    let found = folders.iter().map(|folder| folder.join(file)).find(|path| path.is_file());
+    found.ok_or_else(|| {
+        Error::Config(format!(
+            "the shipped models ({file}) were not found; name models with --rnnlm, --ngram or --config, or set \
+             SECONDPASS_MODELS to the folder `models` of the source"
+        ))
+    })
+}
+
+fn add(config: &mut Config, stem: &str, kind: Kind, given: &[String]) {
+    for model in given {
+        let (name, path) = match model.split_once('=') {
+            Some((name, path)) if !name.is_empty() && !name.contains(['/', '.']) => (name.to_owned(), path),
+            _ => {
+                let taken = |name: &str| config.lm.iter().any(|lm| lm.name == name);
+                let numbered = (2..).map(|number| format!("{stem}{number}"));
+                let mut names = std::iter::once(stem.to_owned()).chain(numbered);
+                (names.find(|name| !taken(name)).unwrap_or_default(), model.as_str())
+            }
+        };
+        let fresh = LmConfig { name, path: path.into(), kind: Some(kind), ..LmConfig::default() };
+        match config.lm.iter_mut().find(|lm| lm.name == fresh.name) {
+            // A flag replaces the configuration's model of that name, not its weight.
+            Some(lm) => (lm.path, lm.kind) = (fresh.path, fresh.kind),
+            None => config.lm.push(fresh),
+        }
+    }
+}
+
+fn pair(text: &str) -> Option<(&str, &str)> {
+    text.split_once('=').filter(|(name, _)| !name.is_empty())
+}
+
+fn number(flag: &str, text: &str) -> Result<f64> {
+    text.parse().map_err(|_| bad(flag, text, "a number"))
+}
+
+fn bad(flag: &str, given: &str, wanted: &str) -> Error {
+    Error::Config(format!("{flag} {given}: expected {wanted}"))
+}

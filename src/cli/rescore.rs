@@ -1,0 +1,240 @@
+//! `secondpass rescore`: the filter.
+
+use std::fs::File;
+use std::io::{IsTerminal, Read};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::files::{self, Sink};
+use super::messages::Messages;
+use super::models::ModelArgs;
+use super::{End, signals};
+use crate::config::Config;
+use crate::lines::{Ending, Lines};
+use crate::rescorer::Rescorer;
+use crate::stream::{self, Event, Stop, StreamOptions, Summary};
+use crate::{Error, Result};
+
+/// Rescore n-best lists: JSON Lines in, the same lists best first out
+///
+/// Exit code 0: every record was rescored; 1: some passed through unrescored, marked;
+/// 2: failed.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// N-best lists, plain or gzip; - for standard input
+    #[arg(value_name = "INPUT", default_value = "-")]
+    input: PathBuf,
+    /// Where to write; a name ending in .gz is compressed
+    #[arg(short, long, value_name = "FILE", default_value = "-", help_heading = "Output")]
+    output: PathBuf,
+    #[command(flatten)]
+    models: ModelArgs,
+    /// Format of the input
+    #[arg(long, value_name = "FORMAT", default_value = "jsonl", value_parser = ["jsonl"], help_heading = "Input")]
+    format: String,
+    /// Format of the output (as read, if not given)
+    #[arg(long, value_name = "FORMAT", value_parser = ["jsonl"], help_heading = "Output")]
+    output_format: Option<String>,
+    /// Write only the best NUM hypotheses (0: all)
+    #[arg(long, value_name = "NUM", default_value_t = 0, help_heading = "Output")]
+    nbest: usize,
+    /// Add weight x value of each feature for the winners
+    #[arg(long, overrides_with = "no_explain", help_heading = "Output")]
+    explain: bool,
+    #[arg(long, hide = true)]
+    no_explain: bool,
+    /// Worker threads (0: one per core)
+    #[arg(short, long, value_name = "NUM", default_value_t = 0, help_heading = "Limits")]
+    jobs: usize,
+    /// Answer within MS of reading, with what is known (0: never early)
+    #[arg(long, value_name = "MS", default_value_t = 0.0, help_heading = "Limits")]
+    deadline_ms: f64,
+    /// Start each utterance from the state after its session's last winner
+    #[arg(long, overrides_with = "no_carry_over", help_heading = "Scoring")]
+    carry_over: bool,
+    #[arg(long, hide = true)]
+    no_carry_over: bool,
+    /// Sessions remembered with --carry-over
+    #[arg(long, value_name = "NUM", default_value_t = 10_000, help_heading = "Limits")]
+    max_sessions: usize,
+    /// Stop at the first record that cannot be rescored
+    #[arg(long, overrides_with = "no_strict", help_heading = "Input")]
+    strict: bool,
+    #[arg(long, hide = true)]
+    no_strict: bool,
+    /// Complete the output of an interrupted run (needs --output)
+    #[arg(long, overrides_with = "no_resume", help_heading = "Output")]
+    resume: bool,
+    #[arg(long, hide = true)]
+    no_resume: bool,
+    /// Longest line that is read as a record
+    #[arg(long, value_name = "BYTES", default_value_t = crate::lines::MAX_LINE_BYTES, help_heading = "Limits")]
+    max_line_bytes: usize,
+    /// Records between reading and writing (0: 16 per worker, at least 64)
+    #[arg(long, value_name = "NUM", default_value_t = 0, help_heading = "Limits")]
+    window: usize,
+    /// Report counts every so many seconds (0: never)
+    #[arg(long, value_name = "SECONDS", default_value_t = 0.0, help_heading = "Logging")]
+    stats: f64,
+    /// No progress bar
+    #[arg(long, overrides_with = "progress", help_heading = "Logging")]
+    no_progress: bool,
+    #[arg(long, hide = true)]
+    progress: bool,
+}
+
+/// Runs the filter.
+pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
+    let stop = Stop::default();
+    let caught = signals::listen(stop.clone())?;
+    let workers = workers(arguments.jobs, arguments.models.device()?);
+    let config = arguments.models.config()?;
+    let options = arguments.options(workers)?;
+    let rescorer = arguments.rescorer(&config, options.deadline)?;
+    // Opened after the models: a mistake there must not cost an existing file.
+    let done = if arguments.resume { done_before(&arguments.output)? } else { 0 };
+    let options = StreamOptions { skip: done, ..options };
+    let input = files::input(&arguments.input)?;
+    let earlier = match arguments.resume && arguments.carry_over {
+        true => Some(files::input(&arguments.output)?),
+        false => None,
+    };
+    let mut sink = Sink::open(&arguments.output, arguments.resume)?;
+    let bar = arguments.bar();
+    let input = bar.clone().map_or(Ok::<Box<dyn Read + Send>, Error>(input), |bar| arguments.counted(bar))?;
+    let tell = |event: Event| match event {
+        Event::Formula(formula) => messages.say(&format!("total = {formula}")),
+        Event::Warning(warning) => messages.say(&format!("warning: {warning}")),
+        Event::Passed { line, reason } => {
+            messages.repeated("records passed through", &format!("line {line} passed through unrescored: {reason}"));
+        }
+        Event::Progress(summary) => messages.say(&line(&summary)),
+    };
+    if done > 0 {
+        messages.say(&format!("resuming after {done} lines"));
+    }
+    let summary = stream::rescore(&rescorer, input, earlier, &mut sink, &options, &stop, &tell);
+    if let Some(bar) = bar {
+        bar.finish_and_clear();
+    }
+    let summary = match summary {
+        Ok(summary) => summary,
+        Err(error) => {
+            let _ = sink.finish();
+            return Err(error);
+        }
+    };
+    if let Err(source) = sink.finish() {
+        if !summary.closed && source.kind() != std::io::ErrorKind::BrokenPipe {
+            return Err(Error::Io { what: "output".into(), source });
+        }
+    }
+    if summary.closed {
+        return Ok(End::Done);
+    }
+    if arguments.stats > 0.0 {
+        messages.say(&line(&summary));
+    }
+    Ok(match caught.number() {
+        Some(number) => End::Signal(number),
+        None if summary.passed > 0 => End::Passed,
+        None => End::Done,
+    })
+}
+
+impl Args {
+    fn options(&self, workers: usize) -> Result<StreamOptions> {
+        if self.resume && self.output == Path::new("-") {
+            return Err(Error::config("--resume needs --output FILE: the file to complete"));
+        }
+        if self.resume && self.output.extension().is_some_and(|extension| extension == "gz") {
+            return Err(Error::config("--resume cannot complete a compressed file; write it plain, compress it after"));
+        }
+        Ok(StreamOptions {
+            workers,
+            nbest: Some(self.nbest).filter(|&nbest| nbest > 0),
+            explain: self.explain,
+            deadline: seconds("--deadline-ms", self.deadline_ms / 1e3)?,
+            carry_over: self.carry_over,
+            sessions: self.max_sessions,
+            strict: self.strict,
+            max_line_bytes: self.max_line_bytes,
+            window_records: self.window,
+            every: seconds("--stats", self.stats)?,
+            ..StreamOptions::default()
+        })
+    }
+
+    fn rescorer(&self, config: &Config, deadline: Option<Duration>) -> Result<Rescorer> {
+        self.models.builder(config)?.deadline(deadline).build()
+    }
+
+    /// A progress bar, if people watch and the file's size says how far it is.
+    fn bar(&self) -> Option<ProgressBar> {
+        let watched = std::io::stderr().is_terminal() && (self.output != Path::new("-") || !std::io::stdout().is_terminal());
+        if self.no_progress || !watched || self.input == Path::new("-") {
+            return None;
+        }
+        let bar = ProgressBar::new(std::fs::metadata(&self.input).ok()?.len());
+        let style = "{wide_bar} {bytes}/{total_bytes} {eta}";
+        bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
+        Some(bar)
+    }
+
+    fn counted(&self, bar: ProgressBar) -> Result<Box<dyn Read + Send>> {
+        let file = File::open(&self.input).map_err(|error| Error::io(&self.input, error))?;
+        Ok(Box::new(bar.wrap_read(file)))
+    }
+}
+
+/// Complete lines in the output of an interrupted run; a torn last line is cut off.
+fn done_before(path: &Path) -> Result<u64> {
+    let io = |error| Error::io(path, error);
+    let file = match File::open(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
+        other => other.map_err(io)?,
+    };
+    let (mut lines, mut whole) = (0, 0);
+    for line in Lines::new(file, usize::MAX) {
+        let line = line.map_err(io)?;
+        if line.ending != Ending::None {
+            lines += 1;
+            whole += line.bytes.len() as u64 + line.ending.bytes().len() as u64;
+        }
+    }
+    File::options().write(true).open(path).and_then(|file| file.set_len(whole)).map_err(io)?;
+    Ok(lines)
+}
+
+/// Worker threads: as asked, else one per core; one for a device that batches better.
+pub fn workers(jobs: usize, device: crate::lm::onnx::Device) -> usize {
+    match jobs {
+        0 if device != crate::lm::onnx::Device::Cpu => 1,
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        jobs => jobs,
+    }
+}
+
+fn seconds(flag: &str, value: f64) -> Result<Option<Duration>> {
+    match Duration::try_from_secs_f64(value) {
+        Ok(Duration::ZERO) => Ok(None),
+        Ok(duration) => Ok(Some(duration)),
+        Err(_) => Err(Error::Config(format!("{flag}: expected a number from 0"))),
+    }
+}
+
+fn line(summary: &Summary) -> String {
+    let seconds = summary.elapsed.as_secs_f64().max(1e-9);
+    format!(
+        "{} records in {seconds:.1} s ({:.0}/s): {} rescored, {} partial, {} passed through; {} hypotheses; slowest {:.1} ms",
+        summary.records,
+        summary.records as f64 / seconds,
+        summary.rescored,
+        summary.partial,
+        summary.passed,
+        summary.hypotheses,
+        summary.slowest.as_secs_f64() * 1e3
+    )
+}

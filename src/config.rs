@@ -1,0 +1,224 @@
+//! Configuration files: which models, with which weights, over which text.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::combine::Weights;
+use crate::lm::LanguageModel;
+use crate::lm::ngram::Ngram;
+use crate::lm::onnx::{OnnxLm, OnnxOptions};
+use crate::rescorer::{Builder, Interpolation, Rescorer};
+use crate::tokens::TextMap;
+use crate::{Error, Result};
+
+/// Models, weights and policies, as written in TOML. Paths are relative to the file.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// `log-linear` (the default) or `linear`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interpolate: Option<Interpolate>,
+    /// Leave out the word boundary factor of subword models in a mix.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fast_mix: Option<bool>,
+    /// Added for each unknown word: natural log, at most 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unk_penalty: Option<f64>,
+    /// Whether `<s>` is the first context.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bos: Option<bool>,
+    /// Whether `</s>` is scored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eos: Option<bool>,
+    /// The models.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub lm: Vec<LmConfig>,
+    /// Weights by feature name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub weights: BTreeMap<String, f64>,
+    /// Spread of each feature within a list where the weights were tuned.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub spread: BTreeMap<String, f64>,
+    /// What `tune` measured; for people.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub tuned: BTreeMap<String, toml::Value>,
+}
+
+/// One model of a [`Config`].
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LmConfig {
+    /// Its name: the feature it gives.
+    pub name: String,
+    /// Its file.
+    pub path: PathBuf,
+    /// `neural` or `ngram`; by the file's name if absent (`.onnx` is neural).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<Kind>,
+    /// Its weight.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weight: Option<f64>,
+    /// Its share in a linear mix.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lambda: Option<f64>,
+    /// `keep`, `lower` or `upper`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub case: Option<String>,
+    /// Drop punctuation at the ends of words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub strip_punctuation: Option<bool>,
+    /// `keep` or `spell`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub digits: Option<String>,
+}
+
+/// What kind of model a file holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// An ONNX graph.
+    Neural,
+    /// An n-gram model.
+    Ngram,
+}
+
+/// How models are combined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Interpolate {
+    /// Sum of weighted sentence log probabilities.
+    LogLinear,
+    /// Word by word mixture of probabilities.
+    Linear,
+}
+
+impl Config {
+    /// Reads a configuration; paths in it become relative to the working directory.
+    ///
+    /// # Errors
+    /// If the file cannot be read or has unknown or ill-typed entries.
+    pub fn load(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(|error| Error::io(path, error))?;
+        let mut config: Self = toml::from_str(&text).map_err(|error| {
+            let line = error.span().map_or(0, |span| text[..span.start].matches('\n').count() + 1);
+            Error::Config(format!("{}, line {line}: {}", path.display(), error.message().replace('\n', " ")))
+        })?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        for lm in &mut config.lm {
+            lm.path = folder.join(&lm.path);
+        }
+        Ok(config)
+    }
+
+    /// Writes the configuration, paths made relative to the file where they can be, by way of a
+    /// temporary file: there is the old one or the new one, never half of it.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let mut config = self.clone();
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        for lm in &mut config.lm {
+            lm.path = relative(&lm.path, folder);
+        }
+        let text = toml::to_string(&config).map_err(|error| Error::Config(error.to_string()))?;
+        let temporary = path.with_extension("toml.part");
+        std::fs::write(&temporary, text).map_err(|error| Error::io(&temporary, error))?;
+        std::fs::rename(&temporary, path).map_err(|error| Error::io(path, error))
+    }
+
+    /// The weights, those given with a model included.
+    pub fn all_weights(&self) -> Weights {
+        let mut values = self.weights.clone();
+        for lm in &self.lm {
+            if let Some(weight) = lm.weight {
+                values.entry(lm.name.clone()).or_insert(weight);
+            }
+        }
+        Weights { values, spread: self.spread.clone() }
+    }
+
+    /// Opens the models and gives a builder with everything the configuration says.
+    ///
+    /// # Errors
+    /// If a model cannot be used or an entry makes no sense.
+    pub fn builder(&self, onnx: &OnnxOptions) -> Result<Builder> {
+        let mut builder = Rescorer::builder();
+        for lm in &self.lm {
+            builder = builder.lm(&lm.name, lm.open(onnx)?, lm.text()?);
+        }
+        if let Some(penalty) = self.unk_penalty {
+            builder = builder.unk_penalty(penalty);
+        }
+        Ok(builder
+            .weights(&self.all_weights())
+            .interpolation(self.interpolation()?)
+            .bos(self.bos.unwrap_or(true))
+            .score_eos(self.eos.unwrap_or(true)))
+    }
+
+    fn interpolation(&self) -> Result<Interpolation> {
+        if self.interpolate != Some(Interpolate::Linear) {
+            return Ok(Interpolation::LogLinear);
+        }
+        let mut lambdas: Vec<(String, f64)> =
+            self.lm.iter().filter_map(|lm| Some((lm.name.clone(), lm.lambda?))).collect();
+        // `--lambda L` alone is the first neural model's share; the other member gets the rest.
+        if let ([(name, share)], 2) = (&lambdas[..], self.lm.len()) {
+            let rest = 1.0 - share;
+            let other = self.lm.iter().find(|lm| lm.name != *name).map(|lm| lm.name.clone());
+            lambdas.extend(other.map(|other| (other, rest)));
+        }
+        if lambdas.is_empty() {
+            return Err(Error::config("linear interpolation needs lambdas: --lambda L, or `lambda` of each model"));
+        }
+        Ok(Interpolation::Linear { lambdas, fast: self.fast_mix.unwrap_or(false) })
+    }
+}
+
+impl LmConfig {
+    /// Neural or n-gram.
+    pub fn kind(&self) -> Kind {
+        let onnx = self.path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"));
+        self.kind.unwrap_or(if onnx { Kind::Neural } else { Kind::Ngram })
+    }
+
+    fn open(&self, onnx: &OnnxOptions) -> Result<Arc<dyn LanguageModel>> {
+        Ok(match self.kind() {
+            Kind::Neural => Arc::new(OnnxLm::open(&self.path, &self.name, onnx, crate::tokens::beside_model)?),
+            Kind::Ngram => Arc::new(Ngram::open(&self.path, &Default::default())?),
+        })
+    }
+
+    fn text(&self) -> Result<TextMap> {
+        let mut map = TextMap::default();
+        if let Some(case) = &self.case {
+            map.case = word("case", case)?;
+        }
+        if let Some(strip) = self.strip_punctuation {
+            map.strip_punctuation = strip;
+        }
+        if let Some(digits) = &self.digits {
+            map.digits = word("digits", digits)?;
+        }
+        Ok(map)
+    }
+}
+
+/// One of a few words, by its serde name.
+pub(crate) fn word<T: serde::de::DeserializeOwned>(what: &str, text: &str) -> Result<T> {
+    let given = serde::de::value::StrDeserializer::<serde::de::value::Error>::new(text);
+    T::deserialize(given).map_err(|error| Error::Config(format!("{what}: {error}")))
+}
+
+/// `path` as seen from `folder`, where both can be resolved; else absolute, else as it is.
+fn relative(path: &Path, folder: &Path) -> PathBuf {
+    let (Ok(path), Ok(folder)) = (path.canonicalize(), folder.canonicalize()) else { return path.to_owned() };
+    let common = path.components().zip(folder.components()).take_while(|(a, b)| a == b).count();
+    let up = folder.components().skip(common).map(|_| Path::new(".."));
+    let down = path.components().skip(common);
+    up.map(Path::to_owned).chain(down.map(|part| PathBuf::from(part.as_os_str()))).collect()
+}

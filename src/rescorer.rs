@@ -1,0 +1,243 @@
+//! [`Rescorer`]: models, weights and policies, immutable and shared. [`Worker`]: one thread's
+//! scratch. No I/O and no threads here.
+
+mod builder;
+mod features;
+mod flight;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+pub use builder::{Builder, Interpolation};
+pub use flight::{Finished, Request, WordScore};
+
+use crate::combine::{Combination, Formula};
+use crate::lm::{Carry, Demand, LanguageModel, Limits, Work};
+use crate::nbest::{Name, Status, Utterance};
+use crate::tokens::{Markers, TextMap};
+use crate::{Error, Result};
+use flight::{Flight, Member};
+
+/// Models, weights and policies: made once, shared by all workers.
+///
+/// ```no_run
+/// use secondpass::{Rescorer, Utterance};
+/// # fn main() -> secondpass::Result<()> {
+/// let rescorer = Rescorer::builder()
+///     .neural("models/en/lstm/model.onnx", 0.6)?
+///     .ngram("models/en/3gram.arpa.gz", 0.4)?
+///     .build()?;
+/// let mut worker = rescorer.worker()?;
+/// let mut utterance = Utterance::new("utt1", [("a cat sad", -3.1), ("a cat sat", -3.3)]);
+/// worker.rescore(&mut utterance)?;
+/// println!("{}", utterance.best().map_or("".into(), |best| best.text()));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Rescorer {
+    shared: Arc<Shared>,
+}
+
+/// What a rescorer and all its workers share.
+struct Shared {
+    lms: Vec<Lm>,
+    combination: Combination,
+    interpolation: Interpolation,
+    /// Share of each model in the mix; `None` for those outside it.
+    lambda: Vec<Option<f64>>,
+    markers: Markers,
+    unk_penalty: f64,
+    score_eos: bool,
+    bos: bool,
+    limits: Limits,
+    /// Most utterances in flight in one worker.
+    in_flight: usize,
+}
+
+/// One model with its name and the text it wants.
+struct Lm {
+    name: Name,
+    oov: Name,
+    model: Arc<dyn LanguageModel>,
+    text: TextMap,
+}
+
+/// One thread's scratch: scorers, caches and the utterances in flight.
+pub struct Worker {
+    shared: Arc<Shared>,
+    members: Vec<Member>,
+    flights: Vec<Flight>,
+}
+
+impl Rescorer {
+    /// A builder without models.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// A worker for one thread.
+    ///
+    /// # Errors
+    /// Where a model's runtime refuses, or there is no memory.
+    pub fn worker(&self) -> Result<Worker> {
+        let members = self
+            .shared
+            .lms
+            .iter()
+            .map(|lm| Ok(Member::new(lm.model.scorer(&self.shared.limits)?)))
+            .collect::<Result<_>>()?;
+        Ok(Worker { shared: self.shared.clone(), members, flights: Vec::new() })
+    }
+
+    /// Names of the models, in the order they were added.
+    pub fn names(&self) -> impl Iterator<Item = &Name> {
+        self.shared.lms.iter().map(|lm| &lm.name)
+    }
+
+    /// Names and order of the features that rescoring adds to every hypothesis.
+    pub fn gained(&self) -> &[Name] {
+        &self.shared.combination.own
+    }
+
+    /// The weights and the formula they make.
+    pub fn combination(&self) -> &Combination {
+        &self.shared.combination
+    }
+
+    /// What the user should know before trusting the scores: one line each.
+    pub fn warnings(&self) -> Vec<String> {
+        let models = self.shared.lms.iter().flat_map(|lm| {
+            lm.model.spec().warnings.iter().map(move |warning| format!("{}: {warning}", lm.name))
+        });
+        let untuned: Vec<&str> = self.shared.combination.untuned().map(|name| &**name).collect();
+        let untuned = (!untuned.is_empty()).then(|| {
+            format!("untuned: {} without a weight, counted at 0.5; `secondpass tune` finds weights", untuned.join(", "))
+        });
+        models.chain(untuned).collect()
+    }
+
+    /// The formula for a list like this one.
+    pub fn formula(&self, utterance: &Utterance) -> Formula {
+        self.shared.combination.formula(utterance, &[])
+    }
+
+    /// How the model called `name` spells and maps words, for fit checks.
+    pub fn text(&self, name: &str) -> Option<(&dyn crate::tokens::Vocab, &TextMap)> {
+        self.shared.lms.iter().find(|lm| &*lm.name == name).map(|lm| (&*lm.model.spec().vocab, &lm.text))
+    }
+
+    /// Which tokens of a hypothesis are no words.
+    pub fn markers(&self) -> &Markers {
+        &self.shared.markers
+    }
+
+    /// Whether some model can carry its state over utterances.
+    pub fn carries(&self) -> bool {
+        self.shared.lms.iter().any(|lm| lm.model.spec().carries)
+    }
+}
+
+impl Worker {
+    /// Rescores one utterance: features, totals, best first.
+    ///
+    /// # Errors
+    /// If the list cannot be rescored (a weighted feature is missing, a model failed): it is then
+    /// in first-pass order, marked [`Status::Passed`].
+    pub fn rescore(&mut self, utterance: &mut Utterance) -> Result<()> {
+        self.rescore_batch(std::slice::from_mut(utterance))?;
+        match &utterance.status {
+            Status::Passed(reason) => Err(Error::record(reason.clone())),
+            _ => Ok(()),
+        }
+    }
+
+    /// Rescores many utterances, their histories batched together. One that cannot be rescored
+    /// is marked [`Status::Passed`] and stays in first-pass order; the others are not touched by it.
+    ///
+    /// # Errors
+    /// Only if a model cannot go on at all.
+    pub fn rescore_batch(&mut self, utterances: &mut [Utterance]) -> Result<()> {
+        let mut done = Vec::new();
+        let mut next = 0;
+        let mut left = utterances.len();
+        while left > 0 {
+            while next < utterances.len() && self.room() {
+                let utterance = std::mem::take(&mut utterances[next]);
+                self.submit(Request { ticket: next as u64, utterance, ..Request::default() });
+                next += 1;
+            }
+            self.step(&mut done)?;
+            for finished in done.drain(..) {
+                utterances[finished.ticket as usize] = finished.utterance;
+                left -= 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether another utterance would help to fill the next step.
+    pub fn room(&self) -> bool {
+        if self.flights.is_empty() {
+            return true;
+        }
+        if self.flights.len() >= self.shared.in_flight || self.shared.limits.alone {
+            return false;
+        }
+        let demands = self.members.iter().map(|member| member.scorer.demand());
+        demands.filter(|demand| demand.wanted > 1).all(|Demand { ready, wanted }| ready < wanted)
+    }
+
+    /// Whether nothing is in flight.
+    pub fn is_idle(&self) -> bool {
+        self.flights.is_empty()
+    }
+
+    /// Takes an utterance; [`Worker::step`] gives it back rescored.
+    pub fn submit(&mut self, request: Request) {
+        let flight = Flight::start(request, &self.shared, &mut self.members);
+        self.flights.push(flight);
+    }
+
+    /// One bounded piece of work for everything in flight; finished utterances go to `done`.
+    ///
+    /// # Errors
+    /// Only if a model cannot go on at all; [`Worker::abandon`] then gives the utterances back.
+    pub fn step(&mut self, done: &mut Vec<Finished>) -> Result<()> {
+        for member in &mut self.members {
+            member.scorer.step()?;
+        }
+        let now = Instant::now();
+        let mut at = 0;
+        while at < self.flights.len() {
+            if self.flights[at].poll(now, &mut self.members) {
+                let flight = self.flights.swap_remove(at);
+                done.push(flight.finish(&self.shared, &mut self.members));
+            } else {
+                at += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives back everything in flight unrescored, with this reason.
+    pub fn abandon(&mut self, reason: &str, done: &mut Vec<Finished>) {
+        for flight in self.flights.drain(..) {
+            done.push(flight.give_up(reason, &mut self.members));
+        }
+    }
+
+    /// Steps, rows and raw tokens of each model so far.
+    pub fn work(&self) -> Vec<(Name, Work)> {
+        let names = self.shared.lms.iter().map(|lm| lm.name.clone());
+        names.zip(self.members.iter().map(|member| member.scorer.work())).collect()
+    }
+}
+
+/// States of all models after an utterance, to start the next of the session from.
+pub type Carries = Vec<Option<Carry>>;
+
+/// The bound on a step when deadlines are in force: an answer is late by no more than this.
+pub const STEP_TIME: Duration = Duration::from_millis(8);

@@ -1,0 +1,296 @@
+//! Putting a [`Rescorer`] together and checking that its parts fit.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Lm, Rescorer, STEP_TIME, Shared};
+use crate::combine::{Combination, MIX, Missing, WORDS, Weights};
+use crate::lm::ngram::Ngram;
+use crate::lm::onnx::{OnnxLm, OnnxOptions};
+use crate::lm::{Grain, LanguageModel, Limits};
+use crate::nbest::Name;
+use crate::tokens::{Markers, TextMap};
+use crate::{Error, Result};
+
+/// How models are combined.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub enum Interpolation {
+    /// Each model contributes its sentence log probability.
+    #[default]
+    LogLinear,
+    /// Some models are mixed word by word into one feature, [`MIX`].
+    Linear {
+        /// Each member's share; they sum to 1.
+        lambdas: Vec<(String, f64)>,
+        /// Leave out the word boundary factor of subword models: faster, and no probability.
+        fast: bool,
+    },
+}
+
+/// Puts a [`Rescorer`] together.
+#[must_use]
+pub struct Builder {
+    lms: Vec<(String, Arc<dyn LanguageModel>, TextMap)>,
+    weights: Weights,
+    missing: Vec<(String, Missing)>,
+    interpolation: Interpolation,
+    markers: Markers,
+    unk_penalty: f64,
+    score_eos: bool,
+    bos: bool,
+    limits: Limits,
+    in_flight: usize,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self {
+            lms: Vec::new(),
+            weights: Weights::default(),
+            missing: Vec::new(),
+            interpolation: Interpolation::default(),
+            markers: Markers::default(),
+            unk_penalty: 0.0,
+            score_eos: true,
+            bos: true,
+            limits: Limits { rows: 128, step_time: None, alone: false, threads: 1 },
+            in_flight: 64,
+        }
+    }
+}
+
+impl Builder {
+    /// Adds an ONNX model as `rnnlm` (then `rnnlm2`, ...) with a weight.
+    ///
+    /// # Errors
+    /// If ONNX Runtime is missing or the model cannot be used.
+    pub fn neural(self, path: impl AsRef<Path>, weight: f64) -> Result<Self> {
+        let name = self.free_name("rnnlm");
+        let model = OnnxLm::open(path.as_ref(), &name, &OnnxOptions::default(), crate::tokens::beside_model)?;
+        Ok(self.lm(&name, Arc::new(model), TextMap::default()).weight(&name, weight))
+    }
+
+    /// Adds an n-gram model as `ngram` (then `ngram2`, ...) with a weight.
+    ///
+    /// # Errors
+    /// If the model cannot be read.
+    pub fn ngram(self, path: impl AsRef<Path>, weight: f64) -> Result<Self> {
+        let name = self.free_name("ngram");
+        let model = Ngram::open(path.as_ref(), &Default::default())?;
+        Ok(self.lm(&name, Arc::new(model), TextMap::default()).weight(&name, weight))
+    }
+
+    /// Adds any model under a name, with the text it wants.
+    pub fn lm(mut self, name: &str, model: Arc<dyn LanguageModel>, text: TextMap) -> Self {
+        self.lms.push((name.to_owned(), model, text));
+        self
+    }
+
+    /// Sets the weight of a feature: a model, `words`, `NAME.oov`, `mix` or a first-pass feature.
+    pub fn weight(mut self, name: &str, weight: f64) -> Self {
+        self.weights.values.insert(name.to_owned(), weight);
+        self
+    }
+
+    /// Adds weights and the spreads they were tuned at; later values replace earlier ones.
+    pub fn weights(mut self, weights: &Weights) -> Self {
+        self.weights.values.extend(weights.values.clone());
+        self.weights.spread.extend(weights.spread.clone());
+        self
+    }
+
+    /// What to do where hypotheses lack a feature.
+    pub fn missing(mut self, name: &str, missing: Missing) -> Self {
+        self.missing.push((name.to_owned(), missing));
+        self
+    }
+
+    /// Log-linear (the default) or linear.
+    pub fn interpolation(mut self, interpolation: Interpolation) -> Self {
+        self.interpolation = interpolation;
+        self
+    }
+
+    /// Which tokens of a hypothesis are no words.
+    pub fn markers(mut self, markers: Markers) -> Self {
+        self.markers = markers;
+        self
+    }
+
+    /// Added (natural log, at most 0) for each word a model does not know.
+    pub fn unk_penalty(mut self, penalty: f64) -> Self {
+        self.unk_penalty = penalty;
+        self
+    }
+
+    /// Whether `</s>` is scored (it is, by default).
+    pub fn score_eos(mut self, score: bool) -> Self {
+        self.score_eos = score;
+        self
+    }
+
+    /// Whether `<s>` is the context of the first word (it is, by default).
+    pub fn bos(mut self, bos: bool) -> Self {
+        self.bos = bos;
+        self
+    }
+
+    /// Most rows (distinct histories) in one step.
+    pub fn rows(mut self, rows: usize) -> Self {
+        self.limits.rows = rows.max(1);
+        self
+    }
+
+    /// Most utterances in flight in one worker.
+    pub fn in_flight(mut self, utterances: usize) -> Self {
+        self.in_flight = utterances.max(1);
+        self
+    }
+
+    /// Threads inside one step.
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.limits.threads = threads.max(1);
+        self
+    }
+
+    /// Batches of one utterance: equal bytes for any number of workers.
+    pub fn deterministic(mut self, deterministic: bool) -> Self {
+        self.limits.alone = deterministic;
+        self
+    }
+
+    /// Keeps steps short, so that deadlines of this size can be kept.
+    pub fn deadline(mut self, deadline: Option<Duration>) -> Self {
+        self.limits.step_time = deadline.map(|deadline| (deadline / 4).min(STEP_TIME));
+        self
+    }
+
+    /// The rescorer.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where names, weights or models do not fit together.
+    pub fn build(self) -> Result<Rescorer> {
+        let lms = self.lms();
+        let lambda = self.lambdas(&lms)?;
+        self.check(&lms)?;
+        let mixed = |at: usize| lambda[at].is_some();
+        let mut own = Vec::new();
+        let mut models = Vec::new();
+        for (at, lm) in lms.iter().enumerate() {
+            own.push(lm.name.clone());
+            if !mixed(at) {
+                models.push(lm.name.clone());
+            }
+        }
+        if lambda.iter().any(Option::is_some) {
+            own.push(MIX.into());
+            models.push(MIX.into());
+        }
+        own.push(WORDS.into());
+        own.extend(lms.iter().map(|lm| lm.oov.clone()));
+        for (at, lm) in lms.iter().enumerate() {
+            if mixed(at) && self.weights.value(&lm.name).is_some_and(|weight| weight != 0.0) {
+                return Err(Error::Config(format!(
+                    "`{0}` is mixed and counts only inside `mix`: give `mix` the weight, not `{0}`",
+                    lm.name
+                )));
+            }
+        }
+        let combination =
+            Combination { models, own, weights: self.weights, missing: self.missing.into_iter().collect() };
+        Ok(Rescorer {
+            shared: Arc::new(Shared {
+                lms,
+                combination,
+                interpolation: self.interpolation,
+                lambda,
+                markers: self.markers,
+                unk_penalty: self.unk_penalty,
+                score_eos: self.score_eos,
+                bos: self.bos,
+                limits: self.limits,
+                in_flight: self.in_flight,
+            }),
+        })
+    }
+
+    fn lms(&self) -> Vec<Lm> {
+        let lm = |(name, model, text): &(String, Arc<dyn LanguageModel>, TextMap)| Lm {
+            name: name.as_str().into(),
+            oov: Name::from(format!("{name}.oov")),
+            model: model.clone(),
+            text: text.clone(),
+        };
+        self.lms.iter().map(lm).collect()
+    }
+
+    fn check(&self, lms: &[Lm]) -> Result<()> {
+        let reserved = [MIX, WORDS, "total", "rank", "score"];
+        for (at, lm) in lms.iter().enumerate() {
+            let name = &*lm.name;
+            if name.is_empty() || name.ends_with(".oov") || reserved.contains(&name) {
+                return Err(Error::Config(format!("`{name}` cannot be a model's name; choose another NAME=")));
+            }
+            if lms[..at].iter().any(|other| other.name == lm.name) {
+                return Err(Error::Config(format!("two models are called `{name}`; write NAME=FILE for one of them")));
+            }
+            if !self.bos && lm.model.spec().carries {
+                return Err(Error::Config(format!("`{name}` cannot score without <s>: it has no other first context")));
+            }
+        }
+        if let Some((name, weight)) = self.weights.values.iter().find(|(_, weight)| !weight.is_finite()) {
+            return Err(Error::Config(format!("the weight of `{name}` is {weight}; it must be a finite number")));
+        }
+        if self.unk_penalty > 0.0 || !self.unk_penalty.is_finite() {
+            return Err(Error::Config(format!(
+                "the penalty for unknown words is {}; it is a natural log, at most 0",
+                self.unk_penalty
+            )));
+        }
+        Ok(())
+    }
+
+    fn lambdas(&self, lms: &[Lm]) -> Result<Vec<Option<f64>>> {
+        let mut lambda = vec![None; lms.len()];
+        let Interpolation::Linear { lambdas, .. } = &self.interpolation else { return Ok(lambda) };
+        for (name, share) in lambdas {
+            let Some(at) = lms.iter().position(|lm| &*lm.name == name.as_str()) else {
+                return Err(Error::Config(format!("--lambda names `{name}`, which is no model")));
+            };
+            let spec = lms[at].model.spec();
+            if spec.grain != Grain::Token || spec.backward || !spec.context.is_empty() {
+                return Err(Error::Config(format!(
+                    "`{name}` cannot be mixed: it gives no left-to-right word scores; use it log-linearly"
+                )));
+            }
+            if !(0.0..=1.0).contains(share) {
+                return Err(Error::Config(format!("the lambda of `{name}` is {share}; it must lie between 0 and 1")));
+            }
+            if lambda[at].replace(*share).is_some() {
+                return Err(Error::Config(format!("`{name}` has two lambdas; give it one")));
+            }
+        }
+        let sum: f64 = lambda.iter().flatten().sum();
+        if lambdas.len() < 2 || (sum - 1.0).abs() > 1e-6 {
+            return Err(Error::Config(format!(
+                "linear interpolation needs two or more models whose lambdas sum to 1; these sum to {sum}"
+            )));
+        }
+        Ok(lambda)
+    }
+
+    fn free_name(&self, stem: &str) -> String {
+        let taken = |name: &str| self.lms.iter().any(|lm| lm.0 == name);
+        let numbered = (2..).map(|number| format!("{stem}{number}"));
+        std::iter::once(stem.to_owned()).chain(numbered).find(|name| !taken(name)).unwrap_or_default()
+    }
+}
+
+impl Shared {
+    /// Whether the model at `at` must report word boundaries.
+    pub(super) fn boundaries(&self, at: usize) -> bool {
+        let exact = matches!(self.interpolation, Interpolation::Linear { fast: false, .. });
+        exact && self.lambda[at].is_some() && !self.lms[at].model.spec().vocab.words()
+    }
+}

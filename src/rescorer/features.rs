@@ -1,0 +1,225 @@
+//! From texts to each model's tokens, and from its scores to features.
+
+use std::sync::Arc;
+
+use super::flight::{Member, WordScore};
+use super::{Interpolation, Lm, Shared};
+use crate::combine::{MIX, WORDS, mix};
+use crate::lm::Scores;
+use crate::nbest::{Name, Utterance};
+use crate::trie::{ROOT, Trie};
+use crate::{Error, Result};
+
+/// How one model reads the hypotheses of one utterance.
+#[derive(Default)]
+pub(super) struct View {
+    pub trie: Arc<Trie>,
+    /// Unknown words of each hypothesis.
+    oov: Vec<u32>,
+    /// Rank of each hypothesis, in the order of the trie's ends.
+    ranks: Vec<u32>,
+    /// For mixing: tokens of each original word, and whether all of them are known.
+    words: Vec<Vec<(u32, bool)>>,
+}
+
+impl View {
+    /// Where the hypothesis with this first-pass rank stands among the ends.
+    pub fn index_of(&self, rank: u32) -> usize {
+        self.ranks.iter().position(|&other| other == rank).unwrap_or(0)
+    }
+}
+
+/// Sets the feature `words`.
+pub(super) fn count_words(utterance: &mut Utterance, shared: &Shared) {
+    let name: Name = WORDS.into();
+    for hypothesis in &mut utterance.hypotheses {
+        let words = shared.markers.words(&hypothesis.bytes).len();
+        hypothesis.set(&name, words as f64);
+    }
+}
+
+/// Spells every hypothesis for one model.
+pub(super) fn view(
+    utterance: &Utterance,
+    shared: &Shared,
+    lm: &Lm,
+    member: &mut Member,
+    detail: bool,
+) -> (Trie, View) {
+    let spec = lm.model.spec();
+    let mut view = View::default();
+    let spanned = detail || matches!(shared.interpolation, Interpolation::Linear { .. });
+    member.builder.start(spec.vocab.bos());
+    let (mut ids, mut words) = (Vec::new(), Vec::new());
+    for hypothesis in &utterance.hypotheses {
+        ids.clear();
+        words.clear();
+        let (mut oov, mut ordinal, mut spans) = (0, 0, Vec::new());
+        for word in shared.markers.words(&hypothesis.bytes) {
+            let spelled = member.cache.encode(&*spec.vocab, &lm.text, word);
+            ids.extend_from_slice(spelled.ids);
+            words.extend(spelled.words.iter().map(|&word| ordinal + word));
+            ordinal += spelled.lm_words;
+            oov += spelled.oov;
+            if spanned {
+                spans.push((spelled.ids.len() as u32, spelled.oov == 0 && !spelled.ids.is_empty()));
+            }
+        }
+        if spec.backward {
+            ids.reverse();
+            words.iter_mut().for_each(|word| *word = ordinal - 1 - *word);
+            words.reverse();
+        }
+        ids.push(spec.vocab.eos());
+        words.push(ordinal);
+        member.builder.push(&ids, &words);
+        view.oov.push(oov);
+        view.ranks.push(hypothesis.rank);
+        view.words.push(spans);
+    }
+    (member.builder.finish(), view)
+}
+
+/// Sets the features of every model that is done.
+///
+/// # Errors
+/// [`Error::Record`] where a model's answer does not fit its job.
+pub(super) fn set(
+    utterance: &mut Utterance,
+    shared: &Shared,
+    done: &[Option<(&View, &Scores)>],
+    left_out: &mut Vec<String>,
+) -> Result<()> {
+    for (lm, part) in shared.lms.iter().zip(done) {
+        let Some((view, scores)) = part else { continue };
+        let sums = sums(view, scores, shared.score_eos)?;
+        for ((hypothesis, sum), &oov) in utterance.hypotheses.iter_mut().zip(sums).zip(&view.oov) {
+            hypothesis.set(&lm.name, sum + shared.unk_penalty * f64::from(oov));
+            hypothesis.set(&lm.oov, f64::from(oov));
+        }
+    }
+    if let Interpolation::Linear { fast, .. } = shared.interpolation {
+        let members: Vec<(f64, usize)> =
+            shared.lambda.iter().zip(0..).filter_map(|(lambda, at)| Some(((*lambda)?, at))).collect();
+        if members.iter().any(|&(_, at)| done[at].is_none()) {
+            left_out.push(MIX.to_owned());
+            return Ok(());
+        }
+        let name: Name = MIX.into();
+        for at in 0..utterance.hypotheses.len() {
+            let paths = members
+                .iter()
+                .map(|&(lambda, lm)| Path::new(lambda, done[lm], at, fast))
+                .collect::<Result<Vec<_>>>()?;
+            utterance.hypotheses[at].set(&name, mixed(&paths, shared));
+        }
+    }
+    Ok(())
+}
+
+/// The words of the first hypothesis, `</s>` last; nothing for models without word scores.
+pub(super) fn words(view: &View, scores: &Scores) -> Vec<WordScore> {
+    let (Scores::Nodes { ln, order, .. }, Some(&end)) = (scores, view.trie.ends.first()) else { return Vec::new() };
+    let mut nodes: Vec<u32> = view.trie.path(end).collect();
+    nodes.reverse();
+    let spans = view.words[0].iter().copied().chain([(1, true)]);
+    let mut at = 0;
+    let word = |(tokens, known): (u32, bool)| {
+        let span = &nodes[at..at + tokens as usize];
+        at += tokens as usize;
+        let last = span.last().map_or(0, |&node| order.get(node as usize).copied().unwrap_or(0));
+        WordScore { ln: span.iter().map(|&node| f64::from(ln[node as usize])).sum(), tokens, order: last, known }
+    };
+    spans.map(word).collect()
+}
+
+/// Each hypothesis' sentence log probability.
+fn sums(view: &View, scores: &Scores, score_eos: bool) -> Result<Vec<f64>> {
+    let trie = &view.trie;
+    match scores {
+        Scores::Sentences(sums) if sums.len() == trie.ends.len() => Ok(sums.clone()),
+        Scores::Nodes { ln, .. } if ln.len() == trie.len() => {
+            let mut sums = vec![0.0; ln.len()];
+            for node in 1..ln.len() {
+                sums[node] = sums[trie.parent[node] as usize] + f64::from(ln[node]);
+            }
+            let last = |&end: &u32| if score_eos { end } else { trie.parent[end as usize] };
+            Ok(trie.ends.iter().map(|end| sums[last(end) as usize]).collect())
+        }
+        _ => Err(Error::record("a model gave scores that do not fit its job")),
+    }
+}
+
+/// One hypothesis' nodes in one member of the mix.
+struct Path<'a> {
+    lambda: f64,
+    nodes: Vec<u32>,
+    words: &'a [(u32, bool)],
+    ln: &'a [f32],
+    boundary: &'a [f32],
+    at: usize,
+}
+
+impl<'a> Path<'a> {
+    fn new(lambda: f64, part: Option<(&'a View, &'a Scores)>, hypothesis: usize, fast: bool) -> Result<Self> {
+        let Some((view, Scores::Nodes { ln, boundary, .. })) = part else {
+            return Err(Error::record("a member of the mix gave no word scores"));
+        };
+        let mut nodes: Vec<u32> = view.trie.path(view.trie.ends[hypothesis]).collect();
+        nodes.reverse();
+        let boundary = if fast { &[][..] } else { &boundary[..] };
+        Ok(Self { lambda, nodes, words: &view.words[hypothesis], ln, boundary, at: 0 })
+    }
+
+    /// ln P of the next `tokens` tokens as one word: their product, times P(a word starts or the
+    /// sentence ends) after it over the same before it. The sentence's end has nothing after it.
+    fn next(&mut self, tokens: u32, end: bool) -> f64 {
+        let before = self.at.checked_sub(1).map_or(ROOT, |at| self.nodes[at]);
+        let span = &self.nodes[self.at..self.at + tokens as usize];
+        self.at += tokens as usize;
+        let after = span.last().copied().unwrap_or(before);
+        let product: f64 = span.iter().map(|&node| f64::from(self.ln[node as usize])).sum();
+        if self.boundary.is_empty() {
+            return product;
+        }
+        let mass = |node: u32| f64::from(self.boundary[node as usize]);
+        product + if end { 0.0 } else { mass(after) } - mass(before)
+    }
+}
+
+/// The sum over words of ln of the mixture. A word that only some members know is scored by
+/// those alone; one that nobody knows by all, with the penalty for unknown words.
+fn mixed(paths: &[Path<'_>], shared: &Shared) -> f64 {
+    let mut paths: Vec<Path<'_>> = paths
+        .iter()
+        .map(|path| Path { nodes: path.nodes.clone(), ..*path })
+        .collect();
+    let words = paths.first().map_or(0, |path| path.words.len());
+    let mut total = 0.0;
+    let mut members = Vec::with_capacity(paths.len());
+    for word in 0..words {
+        members.clear();
+        let known = paths.iter().any(|path| path.words[word].1);
+        for path in &mut paths {
+            let (tokens, knows) = path.words[word];
+            let ln = path.next(tokens, false);
+            if tokens > 0 && (knows || !known) {
+                members.push((path.lambda, if knows { ln } else { ln + shared.unk_penalty }));
+            }
+        }
+        let mut share: f64 = members.iter().map(|member| member.0).sum();
+        if share == 0.0 {
+            // Known only to members that the lambdas silence: they have to do.
+            members.iter_mut().for_each(|member| member.0 = 1.0);
+            share = members.len() as f64;
+        }
+        if !members.is_empty() {
+            total += mix(members.iter().copied()) - share.ln();
+        }
+    }
+    if shared.score_eos {
+        let end: Vec<(f64, f64)> = paths.iter_mut().map(|path| (path.lambda, path.next(1, true))).collect();
+        total += mix(end.into_iter());
+    }
+    total
+}

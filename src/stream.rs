@@ -1,0 +1,368 @@
+//! The filter: lines in, rescored lines out, in order, nothing lost.
+//!
+//! One thread reads, the pool's workers rescore, the calling thread writes. The library never
+//! prints: what people should know goes to the caller as [`Event`]s.
+
+mod check;
+mod explain;
+mod input;
+mod sessions;
+mod stage;
+
+use std::io::{Read, Write};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
+
+pub use input::Stop;
+
+use crate::formats::OwnNames;
+use crate::formats::jsonl::Reader;
+use crate::lines::{Lines, MAX_LINE_BYTES};
+use crate::pool::{Outcome, Outputs, Pool, PoolOptions, RecvError, Submitter};
+use crate::rescorer::Rescorer;
+use crate::{Error, Result};
+use check::First;
+use input::Read_;
+use sessions::Sessions;
+use stage::{Input, Kind, Output, Plan, RescoreStage, Verdict};
+
+/// How a stream is to be worked.
+#[derive(Debug, Clone)]
+pub struct StreamOptions {
+    /// Worker threads.
+    pub workers: usize,
+    /// Write only the best so many hypotheses.
+    pub nbest: Option<usize>,
+    /// Add weight x value of each feature for the winner and the first pass's.
+    pub explain: bool,
+    /// From the reading of a record to its answer.
+    pub deadline: Option<Duration>,
+    /// Start each utterance from the state after its session's last winner.
+    pub carry_over: bool,
+    /// Sessions remembered.
+    pub sessions: usize,
+    /// Stop at the first record that cannot be rescored.
+    pub strict: bool,
+    /// Longest line kept.
+    pub max_line_bytes: usize,
+    /// Most records between reading and writing; 0 chooses max(64, 16 x workers).
+    pub window_records: usize,
+    /// Most bytes between reading and writing.
+    pub window_bytes: usize,
+    /// How often to report [`Event::Progress`].
+    pub every: Option<Duration>,
+    /// Lines of input that an earlier run has answered already.
+    pub skip: u64,
+}
+
+impl Default for StreamOptions {
+    fn default() -> Self {
+        Self {
+            workers: 1,
+            nbest: None,
+            explain: false,
+            deadline: None,
+            carry_over: false,
+            sessions: 10_000,
+            strict: false,
+            max_line_bytes: MAX_LINE_BYTES,
+            window_records: 0,
+            window_bytes: 64 << 20,
+            every: None,
+            skip: 0,
+        }
+    }
+}
+
+/// What a stream tells its caller.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// The formula, as resolved for the first list.
+    Formula(String),
+    /// Something about the set-up that the user should know.
+    Warning(String),
+    /// A record went on unrescored.
+    Passed {
+        /// Its line number, from 1.
+        line: u64,
+        /// Why.
+        reason: String,
+    },
+    /// Counts so far.
+    Progress(Summary),
+}
+
+/// What a stream did.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Summary {
+    /// Records written.
+    pub records: u64,
+    /// Of those, rescored with every model.
+    pub rescored: u64,
+    /// Rescored without some model.
+    pub partial: u64,
+    /// Left as they came.
+    pub passed: u64,
+    /// Hypotheses of all rescored records.
+    pub hypotheses: u64,
+    /// Bytes written.
+    pub bytes: u64,
+    /// Longest time from reading to answer since the last report.
+    pub slowest: Duration,
+    /// Since the start.
+    pub elapsed: Duration,
+    /// Whether the reader of the output went away.
+    pub closed: bool,
+}
+
+/// Rescores a stream of JSON Lines, plain or gzip.
+///
+/// `earlier` is the output of an earlier run that [`StreamOptions::skip`] counts the lines of; it is
+/// read only when states must be carried over. Returns when the input ends, when `stop` asks, or when the
+/// reader of `output` goes away ([`Summary::closed`]). Output is flushed whenever nothing is ready
+/// to be written.
+///
+/// # Errors
+/// If reading or writing fails, a worker cannot be made, the weights do not fit the first list, or,
+/// with [`StreamOptions::strict`], at the first record that cannot be rescored. What was finished
+/// before is written.
+pub fn rescore(
+    rescorer: &Rescorer,
+    input: Box<dyn Read + Send>,
+    earlier: Option<Box<dyn Read + Send>>,
+    output: &mut dyn Write,
+    options: &StreamOptions,
+    stop: &Stop,
+    tell: &(dyn Fn(Event) + Sync),
+) -> Result<Summary> {
+    let plan = Arc::new(Plan {
+        rescorer: rescorer.clone(),
+        own: OwnNames::new(rescorer.names().cloned()),
+        nbest: options.nbest,
+        explain: options.explain,
+        deadline: options.deadline,
+        sessions: options.carry_over.then(|| Sessions::new(options.sessions)),
+        max_line_bytes: options.max_line_bytes,
+    });
+    for warning in rescorer.warnings() {
+        tell(Event::Warning(warning));
+    }
+    if options.carry_over && !rescorer.carries() {
+        tell(Event::Warning("--carry-over changes nothing: no model has a state to carry".into()));
+    }
+    let mut pool = PoolOptions::new(options.workers.max(1));
+    pool.name = "secondpass".into();
+    pool.window_bytes = options.window_bytes;
+    if options.window_records > 0 {
+        pool.window_items = options.window_records;
+    }
+    let window = pool.window_items;
+    let made = plan.clone();
+    let Pool { submitter, outputs } = Pool::new(pool, move |_| RescoreStage::new(made.clone()))?;
+    let io = |source| Error::Io { what: "input".into(), source };
+    let lines = input::lines(input, options.max_line_bytes, stop.clone()).map_err(io)?;
+    // The writer needs what it waits for, to pass it on if its worker panics. The window bounds it.
+    let (sent, inputs) = bounded::<Arc<Input>>(window + 1);
+    std::thread::scope(|scope| {
+        let feeder = std::thread::Builder::new().name("secondpass-feeder".into());
+        let feed = {
+            let (plan, stop) = (plan.clone(), stop.clone());
+            move || {
+                let reader = Reader::new(plan.own.clone());
+                Feeder { plan, reader, submitter, sent, stop, tell, options }.feed(earlier, &lines)
+            }
+        };
+        let feed = feeder.spawn_scoped(scope, feed).map_err(io)?;
+        let written = Writer { plan: &plan, outputs, inputs, output, options, tell, summary: Summary::default() }.write(stop);
+        let fed = feed.join().unwrap_or_else(|_| Err(Error::Internal("the feeder panicked".into())));
+        // The cause before its consequence: a failed write also stops the feeder.
+        let summary = written?;
+        if !summary.closed {
+            fed?;
+        }
+        Ok(summary)
+    })
+}
+
+/// Hands lines to the pool.
+struct Feeder<'a> {
+    plan: Arc<Plan>,
+    reader: Reader,
+    submitter: Submitter<Arc<Input>>,
+    sent: crossbeam::channel::Sender<Arc<Input>>,
+    stop: Stop,
+    tell: &'a (dyn Fn(Event) + Sync),
+    options: &'a StreamOptions,
+}
+
+impl Feeder<'_> {
+    fn feed(
+        mut self,
+        earlier: Option<Box<dyn Read + Send>>,
+        lines: &Receiver<std::io::Result<Read_>>,
+    ) -> Result<()> {
+        let io = |source| Error::Io { what: "input".into(), source };
+        let mut earlier = earlier.map(|earlier| Lines::new(earlier, self.options.max_line_bytes));
+        let plan = self.plan.clone();
+        let mut first = First::new(&plan);
+        let mut skip = self.options.skip;
+        while let Some(read) = self.next(lines) {
+            let Read_ { line, at } = read.map_err(io)?;
+            if skip > 0 {
+                skip -= 1;
+                // Blank lines and records that were passed on leave no state.
+                if let Some(Ok(old)) = earlier.as_mut().and_then(Iterator::next) {
+                    if self.plan.sessions.is_some() && self.reader.read(&old.bytes).is_ok() {
+                        self.submit(Input { line: old, read: at, kind: Kind::Replay })?;
+                    }
+                }
+                continue;
+            }
+            let other = line.over.is_some() || line.is_blank();
+            if !other {
+                first.look(&mut self.reader, &line.bytes, self.tell)?;
+            }
+            let kind = if other { Kind::Other } else { Kind::Record };
+            if !self.submit(Input { line, read: at, kind })? {
+                break;
+            }
+        }
+        first.finish(self.tell);
+        Ok(())
+    }
+
+    /// The next line; `None` at the end, or when a stop was asked for and all that was read is here.
+    fn next(&self, lines: &Receiver<std::io::Result<Read_>>) -> Option<std::io::Result<Read_>> {
+        loop {
+            match lines.recv_timeout(GLANCE) {
+                Ok(read) => return Some(read),
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) if self.stop.asked() && self.stop.waiting() => return None,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+    }
+
+    /// `false` when nobody waits for outputs any more.
+    fn submit(&mut self, input: Input) -> Result<bool> {
+        let keyed = self.plan.sessions.is_some() && input.kind != Kind::Other;
+        let key = keyed.then(|| self.reader.read(&input.line.bytes).ok()?.utterance.session).flatten();
+        // What a record costs in flight: its line, and what is made of it.
+        let bytes = input.line.bytes.len() + 256;
+        let input = Arc::new(input);
+        if self.submitter.submit(input.clone(), bytes, key).is_err() {
+            return Ok(false);
+        }
+        Ok(self.sent.send(input).is_ok())
+    }
+}
+
+/// Writes outputs in order.
+struct Writer<'a> {
+    plan: &'a Plan,
+    outputs: Outputs<Output>,
+    inputs: Receiver<Arc<Input>>,
+    output: &'a mut dyn Write,
+    options: &'a StreamOptions,
+    tell: &'a (dyn Fn(Event) + Sync),
+    summary: Summary,
+}
+
+impl Writer<'_> {
+    fn write(mut self, stop: &Stop) -> Result<Summary> {
+        let started = Instant::now();
+        let mut reported = started;
+        let result = loop {
+            let outcome = match self.outputs.try_recv() {
+                Err(RecvError::Empty) => {
+                    if let Err(error) = self.flush() {
+                        break Err(error);
+                    }
+                    self.wait(reported)
+                }
+                other => other,
+            };
+            if let Some(every) = self.options.every {
+                if reported.elapsed() >= every {
+                    reported = Instant::now();
+                    self.summary.elapsed = started.elapsed();
+                    (self.tell)(Event::Progress(self.summary));
+                    self.summary.slowest = Duration::ZERO;
+                }
+            }
+            match outcome {
+                Ok((_, outcome)) => {
+                    if let Err(error) = self.one(outcome) {
+                        break Err(error);
+                    }
+                }
+                Err(RecvError::Empty) => {}
+                Err(RecvError::Ended) => break self.flush(),
+            }
+        };
+        // Nobody reads on: the reading thread must not either.
+        stop.ask();
+        self.summary.elapsed = started.elapsed();
+        match result {
+            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::BrokenPipe => {
+                self.summary.closed = true;
+                Ok(self.summary)
+            }
+            Err(error) => {
+                let _ = self.output.flush();
+                Err(error)
+            }
+            Ok(()) => Ok(self.summary),
+        }
+    }
+
+    fn wait(&mut self, reported: Instant) -> Result<(crate::pool::Ticket, Outcome<Output>), RecvError> {
+        match self.options.every {
+            Some(every) => self.outputs.recv_timeout(every.saturating_sub(reported.elapsed())),
+            None => self.outputs.recv().ok_or(RecvError::Ended),
+        }
+    }
+
+    fn one(&mut self, outcome: Outcome<Output>) -> Result<()> {
+        let input = self.inputs.recv().map_err(|_| Error::Internal("an output without its input".into()))?;
+        let output = match outcome {
+            Outcome::Done(output) => output,
+            Outcome::Panicked(message) => self.plan.passed(&input, &format!("internal error, contained: {message}")),
+            Outcome::Failed(message) => self.plan.passed(&input, &message),
+        };
+        let line = input.line.number;
+        match &output.verdict {
+            Verdict::Ok => self.summary.rescored += 1,
+            Verdict::Partial => self.summary.partial += 1,
+            Verdict::Passed(reason) if self.options.strict => {
+                return Err(Error::Record { what: format!("line {line}: {reason}") });
+            }
+            Verdict::Passed(reason) => {
+                self.summary.passed += 1;
+                (self.tell)(Event::Passed { line, reason: reason.clone() });
+            }
+            Verdict::Blank => {}
+            Verdict::Replayed => return Ok(()),
+        }
+        self.summary.records += u64::from(output.verdict != Verdict::Blank);
+        self.summary.hypotheses += output.hypotheses as u64;
+        self.summary.bytes += output.bytes.len() as u64;
+        self.summary.slowest = self.summary.slowest.max(output.took);
+        let fault = crate::faults::io("stream::write").map_or(Ok(()), Err);
+        fault.and_then(|()| self.output.write_all(&output.bytes)).map_err(|source| self.failed(source))
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        let fault = crate::faults::io("stream::flush").map_or(Ok(()), Err);
+        fault.and_then(|()| self.output.flush()).map_err(|source| self.failed(source))
+    }
+
+    fn failed(&self, source: std::io::Error) -> Error {
+        Error::Io { what: "output".into(), source }
+    }
+}
+
+/// How often the feeder looks whether it should stop while no line comes.
+const GLANCE: Duration = Duration::from_millis(20);

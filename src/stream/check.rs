@@ -1,0 +1,113 @@
+//! What the first records tell about the set-up, said early rather than found in the results.
+
+use std::collections::BTreeMap;
+
+use super::Event;
+use super::stage::Plan;
+use crate::formats::jsonl::Reader;
+use crate::nbest::Utterance;
+use crate::tokens::Fit;
+use crate::{Error, Result};
+
+/// Records looked at.
+const LOOKED_AT: u64 = 100;
+
+/// A spread this many times wider or narrower than where the weights were tuned is another scale.
+const OTHER_SCALE: f64 = 3.0;
+
+/// Looks at the first records: the formula at once, vocabulary and scale after a hundred.
+pub(super) struct First<'a> {
+    plan: &'a Plan,
+    seen: u64,
+    formula: bool,
+    fits: Vec<(String, Fit)>,
+    /// Sum of standard deviations within a list, and how many lists, by feature.
+    spread: BTreeMap<String, (f64, u64)>,
+}
+
+impl<'a> First<'a> {
+    pub fn new(plan: &'a Plan) -> Self {
+        let fits = plan.rescorer.names().map(|name| (name.to_string(), Fit::new(&**name))).collect();
+        Self { plan, seen: 0, formula: false, fits, spread: BTreeMap::new() }
+    }
+
+    /// Looks at one line, unless enough were seen.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where weights or names do not fit the first list.
+    pub fn look(&mut self, reader: &mut Reader, line: &[u8], tell: &(dyn Fn(Event) + Sync)) -> Result<()> {
+        if self.seen >= LOOKED_AT {
+            return Ok(());
+        }
+        let Ok(record) = reader.read(line) else { return Ok(()) };
+        if record.utterance.hypotheses.is_empty() {
+            return Ok(());
+        }
+        if !self.formula {
+            self.formula = true;
+            if let Some(name) = &record.clash {
+                return Err(Error::Config(format!(
+                    "the lists have a feature `{name}` of their own, and so has this program: give the model another \
+                     name with NAME=FILE"
+                )));
+            }
+            self.plan.rescorer.combination().check(&record.utterance)?;
+            tell(Event::Formula(self.plan.rescorer.formula(&record.utterance).to_string()));
+        }
+        self.observe(&record.utterance);
+        self.seen += 1;
+        if self.seen == LOOKED_AT {
+            self.report(tell);
+        }
+        Ok(())
+    }
+
+    /// Says what was found if the stream was shorter than that.
+    pub fn finish(self, tell: &(dyn Fn(Event) + Sync)) {
+        if self.seen < LOOKED_AT {
+            self.report(tell);
+        }
+    }
+
+    fn observe(&mut self, utterance: &Utterance) {
+        let rescorer = &self.plan.rescorer;
+        // The first hypothesis has the words that most of its list share.
+        for hypothesis in utterance.hypotheses.iter().take(1) {
+            for (name, fit) in &mut self.fits {
+                if let Some((vocab, text)) = rescorer.text(name) {
+                    fit.observe(vocab, text, &rescorer.markers().words(&hypothesis.bytes));
+                }
+            }
+        }
+        for name in rescorer.combination().weights.spread.keys() {
+            let values: Option<Vec<f64>> = utterance.hypotheses.iter().map(|h| h.feature(name)).collect();
+            if let Some(values) = values.filter(|values| values.len() > 1 && values.iter().all(|v| v.is_finite())) {
+                let entry = self.spread.entry(name.clone()).or_default();
+                entry.0 += deviation(&values);
+                entry.1 += 1;
+            }
+        }
+    }
+
+    fn report(&self, tell: &(dyn Fn(Event) + Sync)) {
+        for warning in self.fits.iter().flat_map(|(_, fit)| fit.warnings()) {
+            tell(Event::Warning(warning));
+        }
+        for (name, (sum, lists)) in &self.spread {
+            let tuned = self.plan.rescorer.combination().weights.spread[name];
+            let ratio = sum / *lists as f64 / tuned;
+            if *lists >= 10 && ratio.is_finite() && !(1.0 / OTHER_SCALE..=OTHER_SCALE).contains(&ratio) {
+                tell(Event::Warning(format!(
+                    "`{name}` spreads {ratio:.2} times as wide as where the weights were tuned: its scale is another; \
+                     run `secondpass tune` on lists like these"
+                )));
+            }
+        }
+    }
+}
+
+/// Standard deviation, of the population.
+fn deviation(values: &[f64]) -> f64 {
+    let mean = values.iter().sum::<f64>() / values.len() as f64;
+    (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / values.len() as f64).sqrt()
+}

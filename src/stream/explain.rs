@@ -1,0 +1,28 @@
+//! `--explain`: what made the winner win.
+
+use crate::nbest::{Hypothesis, Utterance};
+use crate::rescorer::Rescorer;
+
+/// A JSON object with weight x value of each feature, for the winner and the first pass's winner.
+pub(super) fn explain(utterance: &Utterance, rescorer: &Rescorer) -> String {
+    let formula = rescorer.combination().formula(utterance, &[]);
+    let terms = |hypothesis: &Hypothesis| {
+        let mut object = serde_json::Map::new();
+        object.insert("rank".into(), hypothesis.rank.into());
+        for (name, weight) in &formula.terms {
+            let value = match hypothesis.feature(name) {
+                None if &**name == crate::combine::RANK => Some(-f64::from(hypothesis.rank).ln()),
+                value => value,
+            };
+            // What is not finite becomes null.
+            object.insert(name.to_string(), value.map(|value| value * weight).into());
+        }
+        object.insert("total".into(), hypothesis.total.into());
+        serde_json::Value::Object(object)
+    };
+    let first = utterance.hypotheses.iter().min_by_key(|hypothesis| hypothesis.rank);
+    let pair = [("winner", utterance.best()), ("first_pass", first)];
+    let object: serde_json::Map<_, _> =
+        pair.into_iter().filter_map(|(name, hypothesis)| Some((name.to_owned(), terms(hypothesis?)))).collect();
+    serde_json::Value::Object(object).to_string()
+}

@@ -1,0 +1,214 @@
+//! One worker of the stream: a line in, a line out.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::explain;
+use super::sessions::Sessions;
+use crate::formats::jsonl::{self, Reader, Record};
+use crate::formats::{Gained, OwnNames};
+use crate::lines::Line;
+use crate::nbest::Status;
+use crate::pool::{Stage, Ticket};
+use crate::rescorer::{Finished, Request, Rescorer, Worker};
+use crate::{Error, Result};
+
+/// A line of input.
+pub(super) struct Input {
+    pub line: Line,
+    pub read: Instant,
+    pub kind: Kind,
+}
+
+/// What is to be done with a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Rescore it.
+    Record,
+    /// Blank or over-long: nothing to rescore.
+    Other,
+    /// Our own answer of an earlier run: only its session's state is wanted.
+    Replay,
+}
+
+/// A line of output.
+pub(super) struct Output {
+    pub bytes: Vec<u8>,
+    pub verdict: Verdict,
+    pub hypotheses: usize,
+    /// From reading to here.
+    pub took: Duration,
+}
+
+/// What became of a line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Ok,
+    Partial,
+    Passed(String),
+    Blank,
+    Replayed,
+}
+
+/// What all workers of a stream share.
+pub(super) struct Plan {
+    pub rescorer: Rescorer,
+    pub own: OwnNames,
+    pub nbest: Option<usize>,
+    pub explain: bool,
+    pub deadline: Option<Duration>,
+    pub sessions: Option<Sessions>,
+    pub max_line_bytes: usize,
+}
+
+pub(super) struct RescoreStage {
+    plan: Arc<Plan>,
+    worker: Worker,
+    reader: Reader,
+    flights: HashMap<u64, (Arc<Input>, Record)>,
+    ready: Vec<(Ticket, Output)>,
+    finished: Vec<Finished>,
+}
+
+impl RescoreStage {
+    pub fn new(plan: Arc<Plan>) -> Result<Self> {
+        let worker = plan.rescorer.worker()?;
+        let reader = Reader::new(plan.own.clone());
+        Ok(Self { plan, worker, reader, flights: HashMap::new(), ready: Vec::new(), finished: Vec::new() })
+    }
+
+    fn start(&mut self, ticket: Ticket, input: &Arc<Input>) -> Result<()> {
+        let mut record = self.reader.read(&input.line.bytes)?;
+        if let Some(name) = &record.clash {
+            return Err(Error::record(format!("the list has a feature `{name}` of its own, which rescoring would replace")));
+        }
+        let mut utterance = std::mem::take(&mut record.utterance);
+        let mut starts = Vec::new();
+        let mut keep = false;
+        if let (Some(sessions), Some(session)) = (&self.plan.sessions, &utterance.session) {
+            starts = sessions.start(session);
+            keep = true;
+        }
+        if input.kind == Kind::Replay {
+            // The winner is known: its path alone makes the state.
+            let winner = record.winner();
+            utterance.hypotheses.retain(|hypothesis| Some(hypothesis.rank) == winner);
+        }
+        let deadline = self.plan.deadline.filter(|_| input.kind == Kind::Record).map(|after| input.read + after);
+        self.worker.submit(Request { ticket: ticket.0, utterance, deadline, starts, keep, detail: false });
+        self.flights.insert(ticket.0, (input.clone(), record));
+        Ok(())
+    }
+
+    fn finish(&mut self, finished: Finished) {
+        let Some((input, mut record)) = self.flights.remove(&finished.ticket) else { return };
+        record.utterance = finished.utterance;
+        if let (Some(sessions), Some(session), false) =
+            (&self.plan.sessions, &record.utterance.session, finished.carries.is_empty())
+        {
+            sessions.put(session, finished.carries);
+        }
+        let output = if input.kind == Kind::Replay {
+            Output { bytes: Vec::new(), verdict: Verdict::Replayed, hypotheses: 0, took: Duration::ZERO }
+        } else {
+            self.plan.output(&input, &record)
+        };
+        self.ready.push((Ticket(finished.ticket), output));
+    }
+}
+
+impl Stage for RescoreStage {
+    type In = Arc<Input>;
+    type Out = Output;
+
+    fn room(&self) -> bool {
+        self.worker.room() && self.ready.is_empty()
+    }
+
+    fn submit(&mut self, ticket: Ticket, input: Arc<Arc<Input>>) {
+        crate::faults::point("stream::submit");
+        let input = &*input;
+        if input.kind == Kind::Other {
+            self.ready.push((ticket, self.plan.other(input)));
+        } else if let Err(error) = self.start(ticket, input) {
+            self.ready.push((ticket, self.plan.passed(input, &reason(&error))));
+        }
+    }
+
+    fn step(&mut self, done: &mut Vec<(Ticket, Output)>) -> bool {
+        crate::faults::point("stream::step");
+        if !self.worker.is_idle() {
+            let mut finished = std::mem::take(&mut self.finished);
+            if let Err(error) = self.worker.step(&mut finished) {
+                self.worker.abandon(&reason(&error), &mut finished);
+            }
+            for finished in finished.drain(..) {
+                self.finish(finished);
+            }
+            self.finished = finished;
+        }
+        done.append(&mut self.ready);
+        !self.worker.is_idle()
+    }
+}
+
+impl Plan {
+    /// The line for a record that came back from the models.
+    fn output(&self, input: &Input, record: &Record) -> Output {
+        let utterance = &record.utterance;
+        let verdict = match &utterance.status {
+            Status::Passed(reason) => return self.passed_record(input, record, reason),
+            Status::Partial(_) => Verdict::Partial,
+            _ => Verdict::Ok,
+        };
+        let mut bytes = Vec::with_capacity(2 * input.line.bytes.len());
+        let explain = self.explain.then(|| explain::explain(utterance, &self.rescorer));
+        let order: Vec<usize> = (0..utterance.hypotheses.len()).take(self.nbest.unwrap_or(usize::MAX)).collect();
+        let gained = Gained { order: &order, features: self.rescorer.gained(), explain: explain.as_deref() };
+        if let Err(error) = jsonl::write(record, &input.line.bytes, &gained, &mut bytes) {
+            return self.passed(input, &reason(&error));
+        }
+        bytes.extend_from_slice(input.line.ending.bytes());
+        Output { bytes, verdict, hypotheses: utterance.hypotheses.len(), took: input.read.elapsed() }
+    }
+
+    /// The line for a record that could be read and not rescored: what was ours in it goes.
+    fn passed_record(&self, input: &Input, record: &Record, reason: &str) -> Output {
+        let mut bytes = Vec::with_capacity(input.line.bytes.len() + 128);
+        let gained = Gained { order: &[], features: &[], explain: None };
+        if jsonl::write(record, &input.line.bytes, &gained, &mut bytes).is_err() {
+            return self.passed(input, reason);
+        }
+        bytes.extend_from_slice(input.line.ending.bytes());
+        Output { bytes, verdict: Verdict::Passed(reason.to_owned()), hypotheses: 0, took: input.read.elapsed() }
+    }
+
+    /// The line for a record that goes on as it came, marked where it can be.
+    pub fn passed(&self, input: &Input, reason: &str) -> Output {
+        let mut bytes = Vec::with_capacity(input.line.bytes.len() + 128);
+        jsonl::passed(&input.line.bytes, reason, &mut bytes);
+        bytes.extend_from_slice(input.line.ending.bytes());
+        Output { bytes, verdict: Verdict::Passed(reason.to_owned()), hypotheses: 0, took: input.read.elapsed() }
+    }
+
+    /// The line for what is no record.
+    pub fn other(&self, input: &Input) -> Output {
+        if let Some(length) = input.line.over {
+            let limit = self.max_line_bytes;
+            let mut bytes = Vec::new();
+            jsonl::over(length, limit as u64, &mut bytes);
+            bytes.extend_from_slice(input.line.ending.bytes());
+            let reason = format!("line of {length} bytes is over the limit of {limit}; see --max-line-bytes");
+            return Output { bytes, verdict: Verdict::Passed(reason), hypotheses: 0, took: input.read.elapsed() };
+        }
+        let mut bytes = input.line.bytes.clone();
+        bytes.extend_from_slice(input.line.ending.bytes());
+        Output { bytes, verdict: Verdict::Blank, hypotheses: 0, took: input.read.elapsed() }
+    }
+}
+
+/// An error as a reason: the line number is said elsewhere.
+fn reason(error: &Error) -> String {
+    error.to_string()
+}
