@@ -5,6 +5,7 @@ mod error;
 
 pub mod lm;
 pub mod nbest;
+pub mod pool;
 pub mod tokens;
 pub mod trie;
 
