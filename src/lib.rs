@@ -2,6 +2,8 @@
 //! to ONNX and an n-gram language model.
 
 mod error;
+#[cfg(test)]
+mod testing;
 
 pub mod lm;
 pub mod nbest;
