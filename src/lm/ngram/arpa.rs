@@ -24,11 +24,23 @@ pub(crate) trait Sink {
     /// A word. Ids come in order, but 0 (`<unk>`) anywhere, any number of times or not at all.
     fn unigram(&mut self, id: u32, prob: f32, backoff: f32);
 
-    /// An n-gram of two or more words, the predicted one last.
+    /// An n-gram of two or more words, the predicted one last, from a line of the file.
     ///
     /// # Errors
-    /// What is wrong with it.
-    fn ngram(&mut self, words: &[u32], prob: f32, backoff: f32) -> Result<(), String>;
+    /// What is wrong with it, or with one before it: a sink may take a while to look.
+    fn ngram(&mut self, line: u64, words: &[u32], prob: f32, backoff: f32) -> Result<(), Fault>;
+
+    /// The n-grams of one order are complete.
+    ///
+    /// # Errors
+    /// As [`Sink::ngram`].
+    fn settle(&mut self) -> Result<(), Fault>;
+}
+
+/// What is wrong with a line that was passed already.
+pub(crate) struct Fault {
+    pub(crate) line: u64,
+    pub(crate) what: String,
 }
 
 /// Reads a whole file; returns how often the unknown word was listed (`<unk>` and `<UNK>` are one).
@@ -179,33 +191,40 @@ fn read_ngrams(
     words: &Words,
     sink: &mut impl Sink,
 ) -> Result<()> {
-    let highest = order == counts.len();
     let mut ids = [0; MAX_ORDER];
     header(lines, order)?;
     for at in 0..counts[order - 1] {
         next_entry(lines, order, at, counts)?;
-        let entry = || -> Result<(), String> {
-            let line = lines.line();
-            let (prob, mut rest) = probability(line, order, at, counts)?;
-            for id in &mut ids[..order] {
-                let (word, after) = split_word(skip_blanks(rest));
-                if word.is_empty() {
-                    return Err(format!("expected {order} words, found {}", shown(line)));
-                }
-                *id = words.find(word).ok_or_else(|| {
-                    format!(
-                        "the word {} is not among the 1-grams, which must list every word",
-                        shown(word)
-                    )
-                })?;
-                rest = after;
-            }
-            sink.ngram(&ids[..order], prob, backoff(rest, highest)?)
-        };
-        let mut entry = entry;
-        entry().map_err(|what| lines.fail(what))?;
+        let line = lines.line();
+        let (prob, backoff) =
+            entry(line, order, at, counts, words, &mut ids).map_err(|what| lines.fail(what))?;
+        sink.ngram(lines.number(), &ids[..order], prob, backoff)
+            .map_err(|fault| lines.fail_at(fault.line, fault.what))?;
     }
-    Ok(())
+    sink.settle().map_err(|fault| lines.fail_at(fault.line, fault.what))
+}
+
+/// An n-gram's probability and backoff; its words' ids go to `ids`.
+fn entry(
+    line: &[u8],
+    order: usize,
+    at: u64,
+    counts: &[u64],
+    words: &Words,
+    ids: &mut [u32; MAX_ORDER],
+) -> Result<(f32, f32), String> {
+    let (prob, mut rest) = probability(line, order, at, counts)?;
+    for id in &mut ids[..order] {
+        let (word, after) = split_word(skip_blanks(rest));
+        if word.is_empty() {
+            return Err(format!("expected {order} words, found {}", shown(line)));
+        }
+        *id = words.find(word).ok_or_else(|| {
+            format!("the word {} is not among the 1-grams, which must list every word", shown(word))
+        })?;
+        rest = after;
+    }
+    Ok((prob, backoff(rest, order == counts.len())?))
 }
 
 /// The line `\N-grams:`.
@@ -295,7 +314,7 @@ fn backoff(rest: &[u8], highest: bool) -> Result<f32, String> {
     };
     let token = token.trim_ascii_end();
     match number::parse(token) {
-        Some(value) if value == 0.0 => Ok(-0.0),
+        Some(0.0) => Ok(-0.0),
         Some(_) if highest => Err(format!(
             "an n-gram of the highest order has the backoff {}; it can have none",
             shown(token)

@@ -1,6 +1,6 @@
 //! N-grams in hash tables, one per order, built from ARPA.
 
-use super::arpa::{MAX_ORDER, Sink};
+use super::arpa::{Fault, MAX_ORDER, Sink};
 use super::search::{Entry, Lookup, continues};
 use super::table::Table;
 
@@ -11,6 +11,29 @@ pub(crate) struct Hashed {
     tables: Vec<Table>,
 }
 
+/// Builds a [`Hashed`] from an ARPA file.
+///
+/// An n-gram needs three far-apart places of memory. So n-grams go in by the handful: all their
+/// places are read first, one after another without waiting, and are at hand when they are written.
+pub(crate) struct Builder {
+    model: Hashed,
+    waiting: Vec<Waiting>,
+    count: usize,
+}
+
+#[derive(Clone)]
+struct Waiting {
+    line: u64,
+    order: usize,
+    words: [u32; MAX_ORDER],
+    /// `keys[k]` is the key of the last `k` words.
+    keys: [u64; MAX_ORDER + 1],
+    /// The key of all words but the last.
+    context: u64,
+    prob: f32,
+    backoff: f32,
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Unigram {
     /// As in [`super::table::Slot`].
@@ -19,16 +42,6 @@ struct Unigram {
 }
 
 impl Hashed {
-    /// A model that knows no n-gram yet; `unknown` is the log10 probability of unknown words
-    /// unless the file has one.
-    pub(crate) fn new(unknown: f32) -> Self {
-        // Its backoff is +0.0: KenLM keeps a missing unknown word in the state.
-        Self {
-            unigrams: vec![Unigram { prob: independent(unknown), backoff: 0.0 }],
-            tables: Vec::new(),
-        }
-    }
-
     /// Number of n-grams per order, with `<unk>` and those that were inserted because longer ones
     /// need them.
     pub(crate) fn counts(&self) -> Vec<u64> {
@@ -60,65 +73,122 @@ impl Hashed {
         };
         for length in basis + 1..order {
             let context = &words[order - length..order - 1];
-            prob += self.backoff_mut(context).map_or(0.0, |backoff| continued(backoff));
+            prob += self.backoff_mut(context, key(context)).map_or(0.0, continued);
             self.tables[length - 2].insert(keys[length], prob.abs(), -0.0);
         }
     }
 
-    fn backoff_mut(&mut self, words: &[u32]) -> Option<&mut f32> {
+    fn backoff_mut(&mut self, words: &[u32], key: u64) -> Option<&mut f32> {
         if let &[word] = words {
             return Some(&mut self.unigrams[word as usize].backoff);
         }
-        let (&last, context) = words.split_last()?;
-        let key = context.iter().rev().fold(u64::from(last), |key, &word| extend(key, word));
         let table = &mut self.tables[words.len() - 2];
         let place = table.find(key)?;
         Some(&mut table.at_mut(place).backoff)
     }
+
+    /// Reads where [`Hashed::insert`] will write.
+    fn touch(&self, new: &Waiting) -> u64 {
+        let order = new.order;
+        let own = self.tables[order - 2].touch(new.keys[order]);
+        if order == 2 {
+            return own;
+        }
+        let shorter = &self.tables[order - 3];
+        own ^ shorter.touch(new.keys[order - 1]) ^ shorter.touch(new.context)
+    }
+
+    fn insert(&mut self, new: &Waiting) -> Result<(), String> {
+        let order = new.order;
+        let words = &new.words[..order];
+        if !self.tables[order - 2].insert(new.keys[order], independent(new.prob), new.backoff) {
+            return Err(format!(
+                "this {order}-gram is listed twice (`<unk>` and `<UNK>` are one word); remove one"
+            ));
+        }
+        self.link_suffixes(words, &new.keys);
+        let shorter = order - 1;
+        let backoff = self.backoff_mut(&words[..shorter], new.context).ok_or_else(|| {
+            format!(
+                "the first {shorter} words of this {order}-gram are not among the {shorter}-grams, where every context must be"
+            )
+        })?;
+        continued(backoff);
+        Ok(())
+    }
 }
 
-impl Sink for Hashed {
+impl Builder {
+    /// A model that knows no n-gram yet; `unknown` is the log10 probability of unknown words
+    /// unless the file has one.
+    pub(crate) fn new(unknown: f32) -> Self {
+        // Its backoff is +0.0: KenLM keeps a missing unknown word in the state.
+        let unigrams = vec![Unigram { prob: independent(unknown), backoff: 0.0 }];
+        let empty = Waiting {
+            line: 0,
+            order: 0,
+            words: [0; MAX_ORDER],
+            keys: [0; MAX_ORDER + 1],
+            context: 0,
+            prob: 0.0,
+            backoff: 0.0,
+        };
+        Self {
+            model: Hashed { unigrams, tables: Vec::new() },
+            waiting: vec![empty; WAITING],
+            count: 0,
+        }
+    }
+
+    /// The model of all that was taken in.
+    pub(crate) fn finish(self) -> Hashed {
+        self.model
+    }
+}
+
+impl Sink for Builder {
     fn counts(&mut self, counts: &[u64], bytes: Option<u64>) {
         // No n-gram takes less than a byte, packed or not; where the size is unknown tables grow.
         let bound = |count: u64| count.min(bytes.unwrap_or(0)) as usize;
-        self.unigrams.reserve(bound(counts[0]));
-        self.tables = counts[1..].iter().map(|&count| Table::new(bound(count))).collect();
+        self.model.unigrams.reserve(bound(counts[0]));
+        self.model.tables = counts[1..].iter().map(|&count| Table::new(bound(count))).collect();
     }
 
     fn unigram(&mut self, id: u32, prob: f32, backoff: f32) {
         // Unlike longer n-grams, as it stands: a probability of +0.0, which estimators write for
         // `<s>`, thereby says "extended to the left". KenLM's does, and only its flag shows it.
         let unigram = Unigram { prob, backoff };
-        match self.unigrams.get_mut(id as usize) {
+        match self.model.unigrams.get_mut(id as usize) {
             Some(old) => *old = unigram,
-            None => self.unigrams.push(unigram),
+            None => self.model.unigrams.push(unigram),
         }
     }
 
-    fn ngram(&mut self, words: &[u32], prob: f32, backoff: f32) -> Result<(), String> {
+    fn ngram(&mut self, line: u64, words: &[u32], prob: f32, backoff: f32) -> Result<(), Fault> {
+        if self.count == WAITING {
+            self.settle()?;
+        }
+        let new = &mut self.waiting[self.count];
+        self.count += 1;
         let order = words.len();
-        let mut keys = [0; MAX_ORDER + 1];
-        keys[1] = u64::from(words[order - 1]);
+        (new.line, new.order, new.prob, new.backoff) = (line, order, prob, backoff);
+        new.words[..order].copy_from_slice(words);
+        new.keys[1] = u64::from(words[order - 1]);
         for length in 2..=order {
-            keys[length] = extend(keys[length - 1], words[order - length]);
+            new.keys[length] = extend(new.keys[length - 1], words[order - length]);
         }
-        if !self.tables[order - 2].insert(keys[order], independent(prob), backoff) {
-            return Err(format!(
-                "this {order}-gram is listed twice (`<unk>` and `<UNK>` are one word); remove one"
-            ));
+        new.context = key(&words[..order - 1]);
+        Ok(())
+    }
+
+    fn settle(&mut self) -> Result<(), Fault> {
+        let waiting = &self.waiting[..std::mem::take(&mut self.count)];
+        let touched = waiting.iter().fold(0, |sum, new| sum ^ self.model.touch(new));
+        std::hint::black_box(touched);
+        for new in waiting {
+            self.model.insert(new).map_err(|what| Fault { line: new.line, what })?;
         }
-        self.link_suffixes(words, &keys);
-        match self.backoff_mut(&words[..order - 1]) {
-            Some(backoff) => {
-                continued(backoff);
-                Ok(())
-            }
-            None => Err(format!(
-                "the first {} words of this {order}-gram are not among the {}-grams, where every context must be",
-                order - 1,
-                order - 1
-            )),
-        }
+        Ok(())
     }
 }
 
@@ -155,6 +225,12 @@ pub(crate) fn extend(key: u64, word: u32) -> u64 {
     key.wrapping_mul(8_978_948_897_894_561_157) ^ word.wrapping_mul(17_894_857_484_156_487_943)
 }
 
+/// The key of an n-gram.
+fn key(words: &[u32]) -> u64 {
+    let Some((&last, context)) = words.split_last() else { return 0 };
+    context.iter().rev().fold(u64::from(last), |key, &word| extend(key, word))
+}
+
 fn entry(prob: f32, backoff: f32) -> Entry {
     Entry { prob: -prob.abs(), backoff, independent: prob.is_sign_negative() }
 }
@@ -171,3 +247,6 @@ fn continued(backoff: &mut f32) -> f32 {
     }
     *backoff
 }
+
+/// A handful: more than a processor can have underway at once, and it fits the nearest cache.
+const WAITING: usize = 32;

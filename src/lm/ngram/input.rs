@@ -112,9 +112,19 @@ impl Lines {
         self.size
     }
 
+    /// The current line's number, from 1.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
     /// An error about the current line.
     pub(crate) fn fail(&self, what: impl std::fmt::Display) -> Error {
-        Error::model(&self.path, format!("line {}: {what}", self.number))
+        self.fail_at(self.number, what)
+    }
+
+    /// An error about another line.
+    pub(crate) fn fail_at(&self, line: u64, what: impl std::fmt::Display) -> Error {
+        Error::model(&self.path, format!("line {line}: {what}"))
     }
 
     /// An error about the file as a whole.

@@ -17,7 +17,7 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
-use self::hashed::Hashed;
+use self::hashed::{Builder, Hashed};
 use self::input::Lines;
 use self::search::Lookup;
 pub use self::search::{Full, State};
@@ -174,8 +174,8 @@ impl Ngram {
 
     fn read(name: &Path, mut lines: Lines, options: &Options) -> Result<Self> {
         let mut words = Words::new();
-        let mut model = Hashed::new(options.missing_unk_log10);
-        let unknowns = arpa::read(&mut lines, &mut words, &mut model)?;
+        let mut builder = Builder::new(options.missing_unk_log10);
+        let unknowns = arpa::read(&mut lines, &mut words, &mut builder)?;
         let words = Arc::new(words);
         let name = name.display();
         let mut warnings = Vec::new();
@@ -199,7 +199,7 @@ impl Ngram {
             context: Vec::new(),
             warnings,
         };
-        Ok(Self { core: Arc::new(Core { engine: Engine::Hashed(model), words }), spec })
+        Ok(Self { core: Arc::new(Core { engine: Engine::Hashed(builder.finish()), words }), spec })
     }
 }
 

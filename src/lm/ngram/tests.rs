@@ -178,6 +178,21 @@ fn errors_name_the_line_and_what_to_do() {
 }
 
 #[test]
+fn faults_that_are_found_late_name_their_own_line() {
+    for (name, expected) in [
+        ("duplicate_bigram", "line 16: this 2-gram is listed twice"),
+        (
+            "missing_context_noblank",
+            "line 20: the first 2 words of this 3-gram are not among the 2-grams",
+        ),
+    ] {
+        let path = fixture(&format!("kenlm/malformed/{name}.arpa"));
+        let error = Ngram::open(path, &Options::default()).err().expect(name).to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
 fn headers_that_lie_cost_nothing() {
     let text =
         "\\data\\\nngram 1=4000000000\nngram 2=18446744073709551615\n\n\\1-grams:\n-1\t<s>\n";
