@@ -1,0 +1,97 @@
+//! The n-gram engine: reading ARPA text and scoring.
+
+use std::hint::black_box;
+use std::io::{Cursor, Read};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use secondpass::lm::ngram::{Ngram, Options, State};
+use secondpass::lm::{Job, LanguageModel, Limits};
+use secondpass::tokens::Vocab;
+use secondpass::trie::Builder;
+
+fn read(bench: &mut Criterion) {
+    let packed = std::fs::read(fixture("unicode6.arpa.gz")).expect("fixture");
+    let mut text = Vec::new();
+    flate2::read::MultiGzDecoder::new(&packed[..]).read_to_end(&mut text).expect("fixture");
+    let mut group = bench.benchmark_group("ngram-read");
+    group.throughput(Throughput::Bytes(text.len() as u64));
+    for (name, bytes) in [("plain", text), ("gzip", packed)] {
+        group.bench_function(name, |b| {
+            b.iter(|| Ngram::from_reader(name, Cursor::new(bytes.clone()), &Options::default()));
+        });
+    }
+    group.finish();
+}
+
+fn score(bench: &mut Criterion) {
+    let model = Ngram::open(fixture("unicode6.arpa.gz"), &Options::default()).expect("fixture");
+    let text = std::fs::read(fixture("unicode6.txt")).expect("fixture");
+    let sentences: Vec<Vec<u32>> = text
+        .split(|&b| b == b'\n')
+        .map(|line| {
+            let words = line.split(|b| matches!(b, 9..=13 | 32)).filter(|word| !word.is_empty());
+            words.map(|word| model.words().id(word)).chain([model.words().eos()]).collect()
+        })
+        .collect();
+    let tokens: usize = sentences.iter().map(Vec::len).sum();
+    let mut group = bench.benchmark_group("ngram-score");
+    group.throughput(Throughput::Elements(tokens as u64));
+    group.bench_function("sentences", |b| {
+        b.iter(|| {
+            let mut total = 0.0;
+            for sentence in &sentences {
+                let mut state = model.begin();
+                let mut next = State::default();
+                for &word in sentence {
+                    total += model.full_score(&state, word, &mut next).log10;
+                    std::mem::swap(&mut state, &mut next);
+                }
+            }
+            black_box(total)
+        });
+    });
+    let mut builder = Builder::default();
+    let tries: Vec<_> = sentences
+        .chunks(100)
+        .map(|list| {
+            builder.start(model.words().bos());
+            for sentence in list {
+                let words: Vec<u32> = (0..sentence.len() as u32).collect();
+                builder.push(sentence, &words);
+            }
+            Arc::new(builder.finish())
+        })
+        .collect();
+    let limits = Limits { rows: 128, step_time: None, alone: false, threads: 1 };
+    let mut scorer = model.scorer(&limits).expect("a scorer");
+    group.bench_function("tries", |b| {
+        b.iter(|| {
+            for trie in &tries {
+                let job = Job {
+                    trie: trie.clone(),
+                    start: None,
+                    context: [].into(),
+                    deadline: None,
+                    boundaries: false,
+                    keep: false,
+                };
+                let slot = scorer.submit(job).expect("a slot");
+                while scorer.demand().ready > 0 {
+                    scorer.step().expect("a step");
+                }
+                black_box(scorer.take(slot).is_ready());
+                scorer.release(slot);
+            }
+        });
+    });
+    group.finish();
+}
+
+fn fixture(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/kenlm").join(name)
+}
+
+criterion_group!(benches, read, score);
+criterion_main!(benches);

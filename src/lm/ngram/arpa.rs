@@ -1,0 +1,373 @@
+//! The ARPA format: n-grams with log10 probabilities and backoffs as text.
+//!
+//! Accepts what KenLM accepts, and besides: models of single words only, text before `\data\`, a
+//! byte order mark, blanks at line ends. Refuses what KenLM takes but nobody means: words or
+//! n-grams listed twice, negative counts, NUL inside words, text glued to a number, an n-gram
+//! spread over several lines.
+
+use std::fmt::Display;
+
+use super::input::{Lines, foreign};
+use super::number;
+use super::vocab::{Words, is_unk};
+use crate::{Error, Result};
+
+/// Orders above this are refused; none was ever seen.
+pub(crate) const MAX_ORDER: usize = 32;
+
+/// Takes an ARPA file's n-grams in the order of the file. Values are log10.
+pub(crate) trait Sink {
+    /// The counts that the file claims, per order. Nothing may be allocated on their word alone:
+    /// `bytes` is the size of the file, where known.
+    fn counts(&mut self, counts: &[u64], bytes: Option<u64>);
+
+    /// A word. Ids come in order, but 0 (`<unk>`) anywhere, any number of times or not at all.
+    fn unigram(&mut self, id: u32, prob: f32, backoff: f32);
+
+    /// An n-gram of two or more words, the predicted one last, from a line of the file.
+    ///
+    /// # Errors
+    /// What is wrong with it, or with one before it: a sink may take a while to look.
+    fn ngram(&mut self, line: u64, words: &[u32], prob: f32, backoff: f32) -> Result<(), Fault>;
+
+    /// The n-grams of one order are complete.
+    ///
+    /// # Errors
+    /// As [`Sink::ngram`].
+    fn settle(&mut self) -> Result<(), Fault>;
+}
+
+/// What is wrong with a line that was passed already.
+pub(crate) struct Fault {
+    pub(crate) line: u64,
+    pub(crate) what: String,
+}
+
+/// Reads a whole file; returns how often the unknown word was listed (`<unk>` and `<UNK>` are one).
+///
+/// # Errors
+/// At the first line that is not as it should be; the message names the line.
+pub(crate) fn read(lines: &mut Lines, words: &mut Words, sink: &mut impl Sink) -> Result<u32> {
+    find_data(lines)?;
+    let counts = read_counts(lines)?;
+    sink.counts(&counts, lines.size());
+    let unknowns = read_unigrams(lines, &counts, words, sink)?;
+    for order in 2..=counts.len() {
+        read_ngrams(lines, order, &counts, words, sink)?;
+    }
+    read_end(lines)?;
+    Ok(unknowns)
+}
+
+/// Skips to the line `\data\`; what comes before it is comment, as SRILM has it.
+fn find_data(lines: &mut Lines) -> Result<()> {
+    let mut skipped = 0;
+    let mut first = true;
+    while lines.advance()? {
+        let mut line = lines.line();
+        if first {
+            line = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line);
+            // Also here, because the file may have been packed.
+            if let Some(what) = foreign(line) {
+                return Err(lines.fail_whole(what));
+            }
+        }
+        if line.trim_ascii_end() == b"\\data\\" {
+            return Ok(());
+        }
+        skipped += line.len() + 1;
+        if skipped > MAX_PREAMBLE {
+            break;
+        }
+        first = false;
+    }
+    Err(lines.fail_whole(match skipped {
+        0 => "is empty; check the path, or how the file was made",
+        _ => "is not an ARPA file: there is no line \\data\\ near its beginning; check the path",
+    }))
+}
+
+/// The lines `ngram N=COUNT`, up to a blank one.
+fn read_counts(lines: &mut Lines) -> Result<Vec<u64>> {
+    let mut counts = Vec::new();
+    loop {
+        if !lines.advance()? {
+            return Err(ended(lines, "the counts"));
+        }
+        let line = lines.line();
+        if is_blank(line) {
+            break;
+        }
+        let expected = counts.len() + 1;
+        counts.push(count(line, expected).map_err(|what| lines.fail(what))?);
+        if counts.len() > MAX_ORDER {
+            return Err(
+                lines.fail(format!("the order is above {MAX_ORDER}; use a model of a lower order"))
+            );
+        }
+    }
+    match counts.first() {
+        None => Err(lines.fail("no `ngram 1=COUNT` follows \\data\\; check how the file was made")),
+        Some(&words) if words >= u64::from(u32::MAX) - 1 => {
+            Err(lines.fail(format!("{words} words are more than 32-bit ids can number")))
+        }
+        Some(_) => Ok(counts),
+    }
+}
+
+fn count(line: &[u8], order: usize) -> Result<u64, String> {
+    let wanted =
+        || format!("expected `ngram {order}=COUNT` or a blank line, found {}", shown(line));
+    let rest = line.strip_prefix(b"ngram ").ok_or_else(wanted)?.trim_ascii_start();
+    let digits = rest.iter().take_while(|b| b.is_ascii_digit()).count();
+    let (number, rest) = rest.split_at(digits);
+    if ascii_number(number) != Some(order as u64) {
+        return Err(wanted());
+    }
+    let rest = rest.strip_prefix(b"=").ok_or_else(wanted)?.trim_ascii_start();
+    if rest.starts_with(b"-") {
+        return Err(format!("a count cannot be negative: {}", shown(line)));
+    }
+    let digits = rest.iter().take_while(|b| b.is_ascii_digit()).count();
+    if digits == 0 {
+        return Err(wanted());
+    }
+    ascii_number(&rest[..digits]).ok_or_else(|| format!("the count is too large: {}", shown(line)))
+}
+
+fn read_unigrams(
+    lines: &mut Lines,
+    counts: &[u64],
+    words: &mut Words,
+    sink: &mut impl Sink,
+) -> Result<u32> {
+    let highest = counts.len() == 1;
+    let mut unknowns = 0;
+    let mut unknown = Vec::new();
+    header(lines, 1)?;
+    for at in 0..counts[0] {
+        next_entry(lines, 1, at, counts)?;
+        let line = lines.line();
+        let (prob, rest) = probability(line, 1, at, counts).map_err(|what| lines.fail(what))?;
+        let rest = rest.strip_prefix(b"\t").unwrap_or_default();
+        let (word, rest) = split_word(rest);
+        if word.is_empty() {
+            return Err(
+                lines.fail(format!("expected a number, one tab and a word, found {}", shown(line)))
+            );
+        }
+        let backoff = backoff(rest, highest).map_err(|what| lines.fail(what))?;
+        let id = if is_unk(word) {
+            // The two spellings may both be there (the later line counts); the same one may not.
+            if unknown == word {
+                return Err(twice(lines, word));
+            }
+            unknown = word.to_vec();
+            unknowns += 1;
+            0
+        } else if memchr::memchr(0, word).is_some() {
+            return Err(
+                lines.fail(format!("a NUL byte inside the word {}; clean the text", shown(word)))
+            );
+        } else {
+            words.insert(word).ok_or_else(|| twice(lines, word))?
+        };
+        sink.unigram(id, prob, backoff);
+    }
+    for special in ["<s>", "</s>"] {
+        if words.find(special.as_bytes()).is_none() {
+            return Err(lines.fail(format!(
+                "the 1-grams end without {special}; train the model with sentence ends"
+            )));
+        }
+    }
+    Ok(unknowns)
+}
+
+fn read_ngrams(
+    lines: &mut Lines,
+    order: usize,
+    counts: &[u64],
+    words: &Words,
+    sink: &mut impl Sink,
+) -> Result<()> {
+    let mut ids = [0; MAX_ORDER];
+    header(lines, order)?;
+    for at in 0..counts[order - 1] {
+        next_entry(lines, order, at, counts)?;
+        let line = lines.line();
+        let (prob, backoff) =
+            entry(line, order, at, counts, words, &mut ids).map_err(|what| lines.fail(what))?;
+        sink.ngram(lines.number(), &ids[..order], prob, backoff)
+            .map_err(|fault| lines.fail_at(fault.line, fault.what))?;
+    }
+    sink.settle().map_err(|fault| lines.fail_at(fault.line, fault.what))
+}
+
+/// An n-gram's probability and backoff; its words' ids go to `ids`.
+fn entry(
+    line: &[u8],
+    order: usize,
+    at: u64,
+    counts: &[u64],
+    words: &Words,
+    ids: &mut [u32; MAX_ORDER],
+) -> Result<(f32, f32), String> {
+    let (prob, mut rest) = probability(line, order, at, counts)?;
+    for id in &mut ids[..order] {
+        let (word, after) = split_word(skip_blanks(rest));
+        if word.is_empty() {
+            return Err(format!("expected {order} words, found {}", shown(line)));
+        }
+        *id = words.find(word).ok_or_else(|| {
+            format!("the word {} is not among the 1-grams, which must list every word", shown(word))
+        })?;
+        rest = after;
+    }
+    Ok((prob, backoff(rest, order == counts.len())?))
+}
+
+/// The line `\N-grams:`.
+fn header(lines: &mut Lines, order: usize) -> Result<()> {
+    if !next_filled(lines)? {
+        return Err(ended(lines, &format!("\\{order}-grams:")));
+    }
+    let line = lines.line();
+    if line.trim_ascii_end() == format!("\\{order}-grams:").as_bytes() {
+        return Ok(());
+    }
+    let hint = if order > 1 { "; are there more n-grams than \\data\\ says?" } else { "" };
+    Err(lines.fail(format!("expected \\{order}-grams:, found {}{hint}", shown(line))))
+}
+
+fn read_end(lines: &mut Lines) -> Result<()> {
+    if !next_filled(lines)? {
+        return Err(ended(lines, "\\end\\"));
+    }
+    if lines.line().trim_ascii_end() != b"\\end\\" {
+        let line = shown(lines.line());
+        return Err(lines.fail(format!(
+            "expected \\end\\, found {line}; are there more n-grams than \\data\\ says?"
+        )));
+    }
+    // To the end of the file, so that the checksums of packed ones are looked at.
+    if next_filled(lines)? {
+        return Err(
+            lines.fail(format!("nothing may follow \\end\\, found {}", shown(lines.line())))
+        );
+    }
+    Ok(())
+}
+
+fn next_entry(lines: &mut Lines, order: usize, at: u64, counts: &[u64]) -> Result<()> {
+    if next_filled(lines)? {
+        return Ok(());
+    }
+    let count = counts[order - 1];
+    Err(ended(lines, &format!("{order}-gram {} of {count}", at + 1)))
+}
+
+/// Moves to the next line that is not blank.
+fn next_filled(lines: &mut Lines) -> Result<bool> {
+    while lines.advance()? {
+        if !is_blank(lines.line()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn probability<'a>(
+    line: &'a [u8],
+    order: usize,
+    at: u64,
+    counts: &[u64],
+) -> Result<(f32, &'a [u8]), String> {
+    let (token, rest) = split_word(skip_blanks(line));
+    match number::parse(token) {
+        Some(prob) if prob > 0.0 => {
+            Err(format!("the log probability {} is above 0; repair the model", shown(token)))
+        }
+        Some(prob) => Ok((prob, rest)),
+        None if token.starts_with(b"\\") => {
+            let count = counts[order - 1];
+            Err(format!(
+                "{} comes after {at} of the {count} {order}-grams that \\data\\ promises",
+                shown(token)
+            ))
+        }
+        None => Err(format!("expected a log10 probability, found {}", shown(token))),
+    }
+}
+
+/// What follows the words: nothing, or a tab and a number. Zero is -0.0 until an n-gram is found
+/// that continues this one (see `hashed`).
+fn backoff(rest: &[u8], highest: bool) -> Result<f32, String> {
+    if is_blank(rest) {
+        return Ok(-0.0);
+    }
+    let Some(token) = rest.strip_prefix(b"\t") else {
+        return Err(format!(
+            "expected a tab and the backoff, or the line's end, found {}",
+            shown(rest)
+        ));
+    };
+    let token = token.trim_ascii_end();
+    match number::parse(token) {
+        Some(0.0) => Ok(-0.0),
+        Some(_) if highest => Err(format!(
+            "an n-gram of the highest order has the backoff {}; it can have none",
+            shown(token)
+        )),
+        Some(value) if value.is_finite() => Ok(value),
+        _ => Err(format!("expected a finite log10 backoff, found {}", shown(token))),
+    }
+}
+
+fn split_word(text: &[u8]) -> (&[u8], &[u8]) {
+    let end = text.iter().position(|&byte| separates(byte)).unwrap_or(text.len());
+    text.split_at(end)
+}
+
+fn skip_blanks(text: &[u8]) -> &[u8] {
+    let start = text.iter().position(|&byte| !separates(byte)).unwrap_or(text.len());
+    &text[start..]
+}
+
+/// Everything else, NBSP and vertical tab among it, is part of a word.
+fn separates(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
+}
+
+fn is_blank(line: &[u8]) -> bool {
+    line.iter().all(|&byte| separates(byte) || matches!(byte, 0x0b | 0x0c))
+}
+
+fn ascii_number(digits: &[u8]) -> Option<u64> {
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+fn ended(lines: &Lines, wanted: &str) -> Error {
+    lines.fail(format!(
+        "the file ends where {wanted} should come; it was cut short, copy or make it again"
+    ))
+}
+
+fn twice(lines: &Lines, word: &[u8]) -> Error {
+    lines.fail(format!("the word {} is listed twice; remove one of them", shown(word)))
+}
+
+/// Bytes of the file for a message: at most 40, control characters escaped, in backquotes.
+pub(crate) fn shown(bytes: &[u8]) -> impl Display {
+    let cut = &bytes[..bytes.len().min(40)];
+    let text: String =
+        String::from_utf8_lossy(cut).chars().flat_map(|c| c.escape_debug()).collect();
+    format!(
+        "`{}{}`",
+        text.replace("\\\\", "\\").replace("\\\"", "\"").replace("\\'", "'"),
+        if cut.len() < bytes.len() { ".." } else { "" }
+    )
+}
+
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+const MAX_PREAMBLE: usize = 1 << 20;

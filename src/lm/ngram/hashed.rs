@@ -1,0 +1,252 @@
+//! N-grams in hash tables, one per order, built from ARPA.
+
+use super::arpa::{Fault, MAX_ORDER, Sink};
+use super::search::{Entry, Lookup, continues};
+use super::table::Table;
+
+/// A model whose n-grams are found by a 64-bit hash of their words.
+pub(crate) struct Hashed {
+    unigrams: Vec<Unigram>,
+    /// Orders 2 and up.
+    tables: Vec<Table>,
+}
+
+/// Builds a [`Hashed`] from an ARPA file.
+///
+/// An n-gram needs three far-apart places of memory. So n-grams go in by the handful: all their
+/// places are read first, one after another without waiting, and are at hand when they are written.
+pub(crate) struct Builder {
+    model: Hashed,
+    waiting: Vec<Waiting>,
+    count: usize,
+}
+
+#[derive(Clone)]
+struct Waiting {
+    line: u64,
+    order: usize,
+    words: [u32; MAX_ORDER],
+    /// `keys[k]` is the key of the last `k` words.
+    keys: [u64; MAX_ORDER + 1],
+    /// The key of all words but the last.
+    context: u64,
+    prob: f32,
+    backoff: f32,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Unigram {
+    /// As in [`super::table::Slot`].
+    prob: f32,
+    backoff: f32,
+}
+
+impl Hashed {
+    /// Number of n-grams per order, with `<unk>` and those that were inserted because longer ones
+    /// need them.
+    pub(crate) fn counts(&self) -> Vec<u64> {
+        let tables = self.tables.iter().map(Table::len);
+        std::iter::once(self.unigrams.len()).chain(tables).map(|n| n as u64).collect()
+    }
+
+    /// Makes every suffix of an n-gram present and marks it as extended to the left. `keys[k]` is
+    /// the key of the last `k` words.
+    ///
+    /// Pruning (SRILM's) may drop "b c" and keep "a b c". A search goes from "c" over "b c", so a
+    /// blank takes its place, with the probability that backing off gives.
+    fn link_suffixes(&mut self, words: &[u32], keys: &[u64; MAX_ORDER + 1]) {
+        let order = words.len();
+        let mut basis = order - 1;
+        let mut prob = loop {
+            if basis == 1 {
+                let unigram = &mut self.unigrams[words[order - 1] as usize];
+                unigram.prob = unigram.prob.abs();
+                break -unigram.prob;
+            }
+            let table = &mut self.tables[basis - 2];
+            if let Some(place) = table.find(keys[basis]) {
+                let slot = table.at_mut(place);
+                slot.prob = slot.prob.abs();
+                break -slot.prob;
+            }
+            basis -= 1;
+        };
+        for length in basis + 1..order {
+            let context = &words[order - length..order - 1];
+            prob += self.backoff_mut(context, key(context)).map_or(0.0, continued);
+            self.tables[length - 2].insert(keys[length], prob.abs(), -0.0);
+        }
+    }
+
+    fn backoff_mut(&mut self, words: &[u32], key: u64) -> Option<&mut f32> {
+        if let &[word] = words {
+            return Some(&mut self.unigrams[word as usize].backoff);
+        }
+        let table = &mut self.tables[words.len() - 2];
+        let place = table.find(key)?;
+        Some(&mut table.at_mut(place).backoff)
+    }
+
+    /// Reads where [`Hashed::insert`] will write.
+    fn touch(&self, new: &Waiting) -> u64 {
+        let order = new.order;
+        let own = self.tables[order - 2].touch(new.keys[order]);
+        if order == 2 {
+            return own;
+        }
+        let shorter = &self.tables[order - 3];
+        own ^ shorter.touch(new.keys[order - 1]) ^ shorter.touch(new.context)
+    }
+
+    fn insert(&mut self, new: &Waiting) -> Result<(), String> {
+        let order = new.order;
+        let words = &new.words[..order];
+        if !self.tables[order - 2].insert(new.keys[order], independent(new.prob), new.backoff) {
+            return Err(format!(
+                "this {order}-gram is listed twice (`<unk>` and `<UNK>` are one word); remove one"
+            ));
+        }
+        self.link_suffixes(words, &new.keys);
+        let shorter = order - 1;
+        let backoff = self.backoff_mut(&words[..shorter], new.context).ok_or_else(|| {
+            format!(
+                "the first {shorter} words of this {order}-gram are not among the {shorter}-grams, where every context must be"
+            )
+        })?;
+        continued(backoff);
+        Ok(())
+    }
+}
+
+impl Builder {
+    /// A model that knows no n-gram yet; `unknown` is the log10 probability of unknown words
+    /// unless the file has one.
+    pub(crate) fn new(unknown: f32) -> Self {
+        // Its backoff is +0.0: KenLM keeps a missing unknown word in the state.
+        let unigrams = vec![Unigram { prob: independent(unknown), backoff: 0.0 }];
+        let empty = Waiting {
+            line: 0,
+            order: 0,
+            words: [0; MAX_ORDER],
+            keys: [0; MAX_ORDER + 1],
+            context: 0,
+            prob: 0.0,
+            backoff: 0.0,
+        };
+        Self {
+            model: Hashed { unigrams, tables: Vec::new() },
+            waiting: vec![empty; WAITING],
+            count: 0,
+        }
+    }
+
+    /// The model of all that was taken in.
+    pub(crate) fn finish(self) -> Hashed {
+        self.model
+    }
+}
+
+impl Sink for Builder {
+    fn counts(&mut self, counts: &[u64], bytes: Option<u64>) {
+        // No n-gram takes less than a byte, packed or not; where the size is unknown tables grow.
+        let bound = |count: u64| count.min(bytes.unwrap_or(0)) as usize;
+        self.model.unigrams.reserve(bound(counts[0]));
+        self.model.tables = counts[1..].iter().map(|&count| Table::new(bound(count))).collect();
+    }
+
+    fn unigram(&mut self, id: u32, prob: f32, backoff: f32) {
+        // Unlike longer n-grams, as it stands: a probability of +0.0, which estimators write for
+        // `<s>`, thereby says "extended to the left". KenLM's does, and only its flag shows it.
+        let unigram = Unigram { prob, backoff };
+        match self.model.unigrams.get_mut(id as usize) {
+            Some(old) => *old = unigram,
+            None => self.model.unigrams.push(unigram),
+        }
+    }
+
+    fn ngram(&mut self, line: u64, words: &[u32], prob: f32, backoff: f32) -> Result<(), Fault> {
+        if self.count == WAITING {
+            self.settle()?;
+        }
+        let new = &mut self.waiting[self.count];
+        self.count += 1;
+        let order = words.len();
+        (new.line, new.order, new.prob, new.backoff) = (line, order, prob, backoff);
+        new.words[..order].copy_from_slice(words);
+        new.keys[1] = u64::from(words[order - 1]);
+        for length in 2..=order {
+            new.keys[length] = extend(new.keys[length - 1], words[order - length]);
+        }
+        new.context = key(&words[..order - 1]);
+        Ok(())
+    }
+
+    fn settle(&mut self) -> Result<(), Fault> {
+        let waiting = &self.waiting[..std::mem::take(&mut self.count)];
+        let touched = waiting.iter().fold(0, |sum, new| sum ^ self.model.touch(new));
+        std::hint::black_box(touched);
+        for new in waiting {
+            self.model.insert(new).map_err(|what| Fault { line: new.line, what })?;
+        }
+        Ok(())
+    }
+}
+
+impl Lookup for Hashed {
+    type Path = u64;
+
+    fn order(&self) -> usize {
+        self.tables.len() + 1
+    }
+
+    fn unigram(&self, word: u32) -> (Entry, u64) {
+        let Unigram { prob, backoff } = self.unigrams[word as usize];
+        (entry(prob, backoff), u64::from(word))
+    }
+
+    fn middle(&self, path: &mut u64, length: usize, word: u32) -> Option<Entry> {
+        *path = extend(*path, word);
+        let table = &self.tables[length - 2];
+        let slot = table.at(table.find(*path)?);
+        Some(entry(slot.prob, slot.backoff))
+    }
+
+    fn longest(&self, path: u64, word: u32) -> Option<f32> {
+        let table = self.tables.last()?;
+        let place = table.find(extend(path, word))?;
+        Some(-table.at(place).prob.abs())
+    }
+}
+
+/// The key of an n-gram with one more word on its left; a word's own key is its id. As in KenLM's
+/// probing files.
+pub(crate) fn extend(key: u64, word: u32) -> u64 {
+    let word = u64::from(word.wrapping_add(1));
+    key.wrapping_mul(8_978_948_897_894_561_157) ^ word.wrapping_mul(17_894_857_484_156_487_943)
+}
+
+/// The key of an n-gram.
+fn key(words: &[u32]) -> u64 {
+    let Some((&last, context)) = words.split_last() else { return 0 };
+    context.iter().rev().fold(u64::from(last), |key, &word| extend(key, word))
+}
+
+fn entry(prob: f32, backoff: f32) -> Entry {
+    Entry { prob: -prob.abs(), backoff, independent: prob.is_sign_negative() }
+}
+
+/// A probability marked as not extended to the left.
+fn independent(prob: f32) -> f32 {
+    -prob.abs()
+}
+
+/// Notes that an n-gram continues the one with this backoff, and gives the backoff.
+fn continued(backoff: &mut f32) -> f32 {
+    if !continues(*backoff) {
+        *backoff = 0.0;
+    }
+    *backoff
+}
+
+/// A handful: more than a processor can have underway at once, and it fits the nearest cache.
+const WAITING: usize = 32;

@@ -1,0 +1,311 @@
+//! Scores tries: each distinct pair of state and word of an utterance is looked up once.
+
+use std::collections::{HashMap, VecDeque};
+use std::f64::consts::LN_10;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::mem;
+use std::sync::Arc;
+use std::task::Poll;
+
+use super::{Core, Ngram, State};
+use crate::lm::{Carry, Demand, Job, LanguageModel, Limits, Scorer, Scores, Slot, Spec, Work};
+use crate::tokens::Vocab;
+use crate::trie::ROOT;
+use crate::{Error, Result};
+
+/// A sentence starts afresh after `<s>`, so an n-gram model carries nothing from one utterance to
+/// the next (`Spec::carries` is false). A trie whose root is not `<s>` is scored without context.
+impl LanguageModel for Ngram {
+    fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    fn scorer(&self, limits: &Limits) -> Result<Box<dyn Scorer>> {
+        Ok(Box::new(TrieScorer {
+            core: self.core.clone(),
+            nodes_per_step: (limits.rows * NODES_PER_ROW).clamp(MIN_NODES, MAX_NODES),
+            jobs: Vec::new(),
+            free: Vec::new(),
+            queue: VecDeque::new(),
+            memo: Memo::default(),
+            next: State::default(),
+            work: Work::default(),
+        }))
+    }
+}
+
+/// One worker's scratch: jobs are worked off in order, some thousand nodes a step.
+struct TrieScorer {
+    core: Arc<Core>,
+    nodes_per_step: usize,
+    jobs: Vec<Option<Running>>,
+    free: Vec<usize>,
+    /// Slots with work left; only the first has been begun, and `memo` is about it.
+    queue: VecDeque<usize>,
+    memo: Memo,
+    next: State,
+    work: Work,
+}
+
+struct Running {
+    job: Job,
+    /// Nodes scored so far; 0 before the job is begun.
+    done: usize,
+    ln: Vec<f32>,
+    order: Vec<u8>,
+    /// Each scored node's state, as an index into the memo's states.
+    state: Vec<u32>,
+    taken: bool,
+}
+
+/// What was found out about one utterance.
+#[derive(Default)]
+struct Memo {
+    states: Vec<State>,
+    ids: HashMap<State, u32, BuildHasherDefault<Fold>>,
+    /// By state (upper half) and word.
+    found: HashMap<u64, Found, BuildHasherDefault<Fold>>,
+}
+
+#[derive(Clone, Copy)]
+struct Found {
+    ln: f32,
+    order: u8,
+    state: u32,
+}
+
+impl Scorer for TrieScorer {
+    fn submit(&mut self, job: Job) -> Result<Slot> {
+        self.check(&job)?;
+        self.work.raw += job.trie.raw;
+        let running = Running {
+            job,
+            done: 0,
+            ln: Vec::new(),
+            order: Vec::new(),
+            state: Vec::new(),
+            taken: false,
+        };
+        let slot = match self.free.pop() {
+            Some(slot) => {
+                self.jobs[slot] = Some(running);
+                slot
+            }
+            None => {
+                self.jobs.push(Some(running));
+                self.jobs.len() - 1
+            }
+        };
+        self.queue.push_back(slot);
+        Ok(Slot(slot))
+    }
+
+    /// Wants no more than there is: batches make lookups no faster.
+    fn demand(&self) -> Demand {
+        let left =
+            |&slot: &usize| self.jobs[slot].as_ref().map_or(0, |job| job.job.trie.len() - job.done);
+        Demand { ready: self.queue.iter().map(left).sum(), wanted: 1 }
+    }
+
+    fn step(&mut self) -> Result<()> {
+        let mut budget = self.nodes_per_step;
+        self.work.steps += u64::from(!self.queue.is_empty());
+        while budget > 0 {
+            let Some(&slot) = self.queue.front() else { break };
+            let Some(running) = self.jobs[slot].as_mut() else {
+                self.queue.pop_front();
+                continue;
+            };
+            if running.done == 0 {
+                self.memo.begin();
+            }
+            let until = running.job.trie.len().min(running.done + budget);
+            budget -= until - running.done;
+            running.advance(until, &self.core, &mut self.memo, &mut self.next, &mut self.work);
+            if running.finished() {
+                self.queue.pop_front();
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, slot: Slot) -> Poll<Result<Scores>> {
+        let Some(running) = self.jobs.get_mut(slot.0).and_then(Option::as_mut) else {
+            return Poll::Ready(Err(Error::Internal("scores of a slot that is not in use".into())));
+        };
+        if running.taken {
+            return Poll::Ready(Err(Error::Internal("scores of a slot were taken twice".into())));
+        }
+        if !running.finished() {
+            return Poll::Pending;
+        }
+        running.taken = true;
+        // Words are whole tokens: after each of them a word starts or the sentence ends, for sure.
+        let boundary =
+            if running.job.boundaries { vec![0.0; running.ln.len()] } else { Vec::new() };
+        Poll::Ready(Ok(Scores::Nodes {
+            ln: mem::take(&mut running.ln),
+            boundary,
+            order: mem::take(&mut running.order),
+        }))
+    }
+
+    fn cancel(&mut self, slot: Slot) {
+        self.queue.retain(|&queued| queued != slot.0);
+    }
+
+    fn carry(&mut self, _slot: Slot, _node: u32) -> Result<Option<Carry>> {
+        Ok(None)
+    }
+
+    fn release(&mut self, slot: Slot) {
+        self.cancel(slot);
+        if self.jobs.get_mut(slot.0).and_then(Option::take).is_some() {
+            self.free.push(slot.0);
+        }
+    }
+
+    fn work(&self) -> Work {
+        self.work
+    }
+}
+
+impl TrieScorer {
+    /// Refuses what could not be scored, so that no trie makes [`Running::advance`] panic.
+    fn check(&self, job: &Job) -> Result<()> {
+        let trie = &job.trie;
+        if job.start.is_some() {
+            return Err(Error::config("an n-gram model cannot start from a carried state"));
+        }
+        if trie.token.is_empty() || trie.parent.len() != trie.len() {
+            return Err(Error::Internal(
+                "a trie without a root, or without a parent for each node".into(),
+            ));
+        }
+        let size = self.core.words.len();
+        if let Some(&token) = trie.token[1..].iter().find(|&&token| token as usize >= size) {
+            return Err(Error::record(format!(
+                "token {token} is not below {size}, the size of the n-gram vocabulary; give the text instead of ids"
+            )));
+        }
+        if trie.parent.iter().zip(0..).skip(1).any(|(&parent, node)| parent >= node) {
+            return Err(Error::Internal("a trie node whose parent is not before it".into()));
+        }
+        Ok(())
+    }
+}
+
+impl Running {
+    fn finished(&self) -> bool {
+        self.done == self.job.trie.len()
+    }
+
+    /// Scores nodes up to `until`.
+    fn advance(
+        &mut self,
+        until: usize,
+        core: &Core,
+        memo: &mut Memo,
+        next: &mut State,
+        work: &mut Work,
+    ) {
+        let trie = &self.job.trie;
+        for node in self.done..until {
+            if node == ROOT as usize {
+                let bos = trie.token[0] == core.words.bos();
+                let start = if bos { core.begin() } else { State::default() };
+                self.state.push(memo.id(&start));
+                self.ln.push(0.0);
+                self.order.push(0);
+                continue;
+            }
+            let parent = self.state[trie.parent[node] as usize];
+            let found = memo.score(core, parent, trie.token[node], next, work);
+            self.ln.push(found.ln);
+            self.order.push(found.order);
+            self.state.push(found.state);
+        }
+        self.done = until;
+    }
+}
+
+impl Memo {
+    /// Forgets the last utterance. After an outsized one the memory goes back, too.
+    fn begin(&mut self) {
+        if self.found.capacity() > MAX_MEMO {
+            *self = Self::default();
+        }
+        self.states.clear();
+        self.ids.clear();
+        self.found.clear();
+    }
+
+    fn score(
+        &mut self,
+        core: &Core,
+        state: u32,
+        word: u32,
+        next: &mut State,
+        work: &mut Work,
+    ) -> Found {
+        let key = u64::from(state) << 32 | u64::from(word);
+        if let Some(&found) = self.found.get(&key) {
+            return found;
+        }
+        work.rows += 1;
+        let full = core.full_score(&self.states[state as usize], word, next);
+        let found = Found { ln: natural(full.log10), order: full.length, state: self.id(next) };
+        self.found.insert(key, found);
+        found
+    }
+
+    fn id(&mut self, state: &State) -> u32 {
+        if let Some(&id) = self.ids.get(state) {
+            return id;
+        }
+        let id = self.states.len() as u32;
+        self.states.push(state.clone());
+        self.ids.insert(state.clone(), id);
+        id
+    }
+}
+
+fn natural(log10: f32) -> f32 {
+    (f64::from(log10) * LN_10) as f32
+}
+
+/// Hashes a few small numbers: multiply and fold. Keys are ids of ours, not an enemy's.
+#[derive(Default)]
+struct Fold(u64);
+
+impl Hasher for Fold {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_u64(u64::from(byte));
+        }
+    }
+
+    fn write_u8(&mut self, value: u8) {
+        self.write_u64(u64::from(value));
+    }
+
+    fn write_u32(&mut self, value: u32) {
+        self.write_u64(u64::from(value));
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        let product = u128::from(self.0 ^ value ^ 0x9e37_79b9_7f4a_7c15) * 0xa076_1d64_78bd_642f;
+        self.0 = product as u64 ^ (product >> 64) as u64;
+    }
+}
+
+/// A row of a network costs about as much as this many lookups and more; a step stays short.
+const NODES_PER_ROW: usize = 32;
+const MIN_NODES: usize = 256;
+const MAX_NODES: usize = 1 << 16;
+/// Distinct lookups of an utterance whose memory is kept for the next.
+const MAX_MEMO: usize = 1 << 18;
