@@ -269,3 +269,172 @@ fn contained<T>(run: impl FnOnce() -> sentencepiece_rs::Result<T>) -> Result<T, 
 
 /// SentencePiece's white space.
 const SPACE: &str = "\u{2581}";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const SIZES: [(&str, usize, u32, u32, u32); 3] = [
+        ("unigram", 120, 1, 1, 2),
+        ("bpe", 200, 1, 2, 0),
+        ("bytes", 400, 1, 2, 0),
+    ];
+
+    fn fixture(name: &str) -> Vec<u8> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("fixtures/tokens")
+            .join(name);
+        std::fs::read(path).expect("a fixture of the repository")
+    }
+
+    fn load(name: &str) -> Pieces {
+        let &(_, size, bos, eos, unk) = SIZES.iter().find(|model| model.0 == name).unwrap();
+        Pieces::parse(
+            name,
+            &fixture(&format!("{name}.model")),
+            size,
+            bos,
+            eos,
+            Some(unk),
+        )
+        .unwrap()
+    }
+
+    fn encode(vocab: &Pieces, word: &[u8]) -> (Vec<u32>, Known) {
+        let mut ids = Vec::new();
+        let known = vocab.encode(word, &mut ids);
+        (ids, known)
+    }
+
+    /// fixtures/tokens/expected.tsv is what Python's sentencepiece says.
+    #[test]
+    fn as_python_encodes() {
+        let expected = String::from_utf8(fixture("expected.tsv")).unwrap();
+        for (name, ..) in SIZES {
+            let vocab = load(name);
+            let mut checked = 0;
+            for line in expected
+                .lines()
+                .filter(|line| line.split('\t').next() == Some(name))
+            {
+                let [_, kind, text, ids] = line.split('\t').collect::<Vec<_>>().try_into().unwrap();
+                let ids: Vec<u32> = ids
+                    .split_whitespace()
+                    .map(|id| id.parse().unwrap())
+                    .collect();
+                if text == "<unk>"
+                    || (name == "unigram" && (text.contains("<blk>") || text.contains("<sos/eos>")))
+                {
+                    // Here we differ: Python finds these pieces in the text, or spells "<unk>" out.
+                    assert_eq!(
+                        encode(&vocab, text.as_bytes()),
+                        (vec![vocab.space.unwrap(), vocab.unk], Known::No)
+                    );
+                    continue;
+                }
+                let mut ours = Vec::new();
+                let words = if kind == "s" {
+                    text.split(' ').collect()
+                } else {
+                    vec![text]
+                };
+                let known: Vec<_> = words
+                    .iter()
+                    .map(|word| vocab.encode(word.as_bytes(), &mut ours))
+                    .collect();
+                assert_eq!(ours, ids, "{line}");
+                assert_eq!(
+                    known.contains(&Known::No),
+                    ids.contains(&vocab.unk),
+                    "{line}"
+                );
+                checked += 1;
+            }
+            assert!(checked > 100, "{checked} lines of {name}");
+        }
+    }
+
+    #[test]
+    fn word_starts() {
+        let vocab = load("unigram");
+        let (ids, known) = encode(&vocab, b"walking");
+        assert_eq!(known, Known::Yes);
+        let spelled: Vec<u8> = ids
+            .iter()
+            .flat_map(|&id| vocab.symbol(id).unwrap())
+            .collect();
+        assert_eq!(spelled, "\u{2581}walking".as_bytes());
+        assert!(
+            ids.iter()
+                .enumerate()
+                .all(|(at, &id)| vocab.starts_word(id) == (at == 0))
+        );
+        assert!(
+            !vocab.starts_word(vocab.unk)
+                && !vocab.starts_word(vocab.eos())
+                && !vocab.starts_word(u32::MAX)
+        );
+        assert!(!vocab.words());
+        assert_ne!(vocab.hash(), load("bpe").hash());
+        assert_eq!(
+            encode(&vocab, b"caf\xe9"),
+            (vec![vocab.space.unwrap(), vocab.unk], Known::No)
+        );
+        assert_eq!(encode(&vocab, &[b'a'; LONGEST + 1]).1, Known::No);
+        assert_eq!(encode(&vocab, &[b'a'; LONGEST]).1, Known::Yes);
+    }
+
+    #[test]
+    fn refusals() {
+        let bytes = fixture("bpe.model");
+        let error = |bytes: &[u8], size, eos, unk| {
+            Pieces::parse("bpe.model", bytes, size, 1, eos, unk)
+                .err()
+                .expect("an error")
+                .to_string()
+        };
+        assert!(error(&bytes, 199, 2, None).contains("200 pieces"));
+        assert!(error(&bytes, 200, 200, None).contains("eos"));
+        assert!(error(&bytes, 200, 2, Some(3)).contains("unknown piece"));
+        assert!(
+            error(&fixture("suffix.model"), 100, 2, None).contains("treat_whitespace_as_suffix")
+        );
+        assert!(error(b"", 200, 2, None).contains("no usable SentencePiece model"));
+        assert!(error(b"symbol 1\n", 200, 2, None).contains("no usable SentencePiece model"));
+        assert!(Pieces::parse("bpe.model", &bytes, 201, 1, 2, None).is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes(word: Vec<u8>, text in "\\PC{1,20}", pieces in "[a-z<>/\u{2581}' ]{1,20}") {
+            for (name, size, ..) in SIZES {
+                thread_local!(static MODELS: Vec<Pieces> = SIZES.iter().map(|model| load(model.0)).collect());
+                MODELS.with(|models| {
+                    let vocab = &models[SIZES.iter().position(|model| model.0 == name).unwrap()];
+                    for word in [&word, text.as_bytes(), pieces.as_bytes()] {
+                        let (ids, _) = encode(vocab, word);
+                        assert!(ids.iter().all(|&id| (id as usize) < size && id != vocab.eos && id != vocab.bos));
+                    }
+                });
+            }
+        }
+
+        /// Damaged models are refused, or encode something; they never crash.
+        #[test]
+        fn damaged(at: prop::sample::Index, byte: u8, cut: prop::sample::Index, text in "\\PC{1,12}") {
+            for name in ["unigram.model", "bytes.model"] {
+                let mut bytes = fixture(name);
+                let place = at.index(bytes.len());
+                bytes[place] = byte;
+                if byte % 4 == 0 {
+                    bytes.truncate(cut.index(bytes.len()));
+                }
+                if let Ok(vocab) = Pieces::parse("x", &bytes, 500, 1, 2, None) {
+                    let (ids, _) = encode(&vocab, text.as_bytes());
+                    assert!(ids.iter().all(|&id| id < 500));
+                }
+            }
+        }
+    }
+}
