@@ -1,1 +1,5 @@
 //! Neural models through ONNX Runtime.
+
+pub mod graph;
+mod proto;
+pub mod signature;
