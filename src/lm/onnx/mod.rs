@@ -1,5 +1,7 @@
 //! Neural models through ONNX Runtime.
 
 pub mod graph;
+pub mod install;
 mod proto;
+pub mod runtime;
 pub mod signature;
