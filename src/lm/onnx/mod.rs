@@ -85,7 +85,7 @@ impl OnnxLm {
             carries: true,
             carries_bos: true,
             context: Vec::new(),
-            warnings: Vec::new(),
+            warnings: warnings(&graph),
         };
         Ok(Self {
             name: name.into(),
@@ -164,6 +164,22 @@ impl LanguageModel for OnnxLm {
         let kernel = self.kernel(limits.threads)?;
         Ok(Box::new(Scheduler::new(kernel, &self.name, limits)))
     }
+}
+
+fn warnings(graph: &Graph) -> Vec<String> {
+    let dynamic = [
+        "DynamicQuantizeLinear",
+        "com.microsoft::DynamicQuantizeLSTM",
+    ];
+    let found = dynamic.iter().any(|&op| graph.ops.contains_key(op));
+    found
+        .then(|| {
+            "dynamically quantised: a score depends on what it is batched with; use the float32 model for equal \
+             results"
+                .to_owned()
+        })
+        .into_iter()
+        .collect()
 }
 
 fn check_vocab(graph: &Graph, signature: &Signature, vocab: &dyn Vocab) -> Result<()> {

@@ -2,6 +2,11 @@
 //!
 //! The library is found at run time, not linked, and the only place that touches the `ort` crate
 //! before the library is loaded is this module: any other use of `ort` would then panic.
+//!
+//! From version 1.29 on, the official builds report to Microsoft and leave a device id in the
+//! user's cache as soon as they are loaded; only the environment variable
+//! `ORT_DISABLE_TELEMETRY=1`, set before, prevents all of it. A library cannot set it (other
+//! threads may be reading the environment); a program should, see [`reports`].
 
 use std::ffi::OsString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -144,6 +149,11 @@ pub fn environment() -> Result<&'static Environment> {
         library.path.display(),
         library.origin
     );
+    if reports(library.minor) {
+        log::warn!(
+            "this ONNX Runtime reports to Microsoft; set ORT_DISABLE_TELEMETRY=1 before the start"
+        );
+    }
     let environment = catch_unwind(|| load(&library.path))
         .unwrap_or_else(|_| Err("it does not behave like ONNX Runtime".to_owned()))
         .map_err(|what| {
@@ -166,6 +176,17 @@ pub fn cache() -> Option<PathBuf> {
     let caches = absolute("XDG_CACHE_HOME")
         .or_else(|| std::env::home_dir().map(|home| home.join(".cache")))?;
     Some(caches.join("secondpass/onnxruntime"))
+}
+
+/// Whether ONNX Runtime of that version, loaded now, would report to Microsoft before it can be
+/// told not to. A program that does not want that starts itself again with
+/// `ORT_DISABLE_TELEMETRY=1`.
+pub fn reports(minor: u32) -> bool {
+    let off = |value: OsString| {
+        let value = value.to_string_lossy().to_lowercase();
+        !matches!(value.trim(), "" | "0" | "false" | "no" | "off")
+    };
+    minor >= FIRST_REPORTING && !std::env::var_os("ORT_DISABLE_TELEMETRY").is_some_and(off)
 }
 
 fn load(path: &Path) -> Result<Environment, String> {
@@ -304,6 +325,8 @@ static CONFIGURED: Mutex<Option<PathBuf>> = Mutex::new(None);
 
 /// Older ones lack what is needed, or were never tried.
 const OLDEST: u32 = 23;
+/// The first version that reports from everywhere but Windows; there it has its own switch.
+const FIRST_REPORTING: u32 = 29;
 const ASKED: [&str; 2] = ["asked for", "ORT_DYLIB_PATH"];
 const MISSING: &str = "ONNX Runtime was not found: run `secondpass doctor --install` \
      (or set ORT_DYLIB_PATH to the library, or `pip install onnxruntime` in the active environment)";

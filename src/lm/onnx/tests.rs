@@ -6,8 +6,9 @@ use std::sync::Arc;
 use prost::Message;
 
 use super::*;
-use crate::lm::{BOUNDARY, Rows, StepKernel, Wanted};
+use crate::lm::{BOUNDARY, Job, Rows, Scores, StepKernel, Wanted};
 use crate::tokens::Known;
+use crate::trie;
 
 /// Only the numbers that a kernel asks for: what a word is does not matter here.
 struct Ids {
@@ -162,6 +163,52 @@ fn scores_are_those_of_an_independent_evaluation() {
         // Half an ulp of an f32 near 8 is 4.8e-7; the sums add their own.
         assert!(worst <= 2e-6, "{name}: {worst:e}");
     }
+}
+
+#[test]
+fn the_scheduler_gives_what_the_reference_gives() {
+    if !runtime_or_skip("the_scheduler_gives_what_the_reference_gives") {
+        return;
+    }
+    let lm = open(&fixture("tiny-bpe")).unwrap();
+    let cases = expected("tiny-bpe");
+    let mut builder = trie::Builder::default();
+    builder.start(lm.signature().bos);
+    for (ids, _) in &cases {
+        builder.push(ids, &(0..ids.len() as u32).collect::<Vec<_>>());
+    }
+    let trie = Arc::new(builder.finish());
+    let limits = Limits {
+        rows: 5,
+        step_time: None,
+        alone: false,
+        threads: 1,
+    };
+    let mut scorer = lm.scorer(&limits).unwrap();
+    let job = Job {
+        trie: trie.clone(),
+        start: None,
+        context: Arc::new([]),
+        deadline: None,
+        boundaries: false,
+        keep: false,
+    };
+    let slot = scorer.submit(job).unwrap();
+    let scores = loop {
+        scorer.step().unwrap();
+        if let std::task::Poll::Ready(scores) = scorer.take(slot) {
+            break scores.unwrap();
+        }
+    };
+    let Scores::Nodes { ln, .. } = scores else {
+        panic!("no token scores")
+    };
+    for ((_, logs), &end) in cases.iter().zip(&trie.ends) {
+        for (node, &expected) in trie.path(end).zip(logs.iter().rev()) {
+            assert!((f64::from(ln[node as usize]) - expected).abs() <= 2e-6);
+        }
+    }
+    assert!(scorer.work().rows < trie.raw);
 }
 
 #[test]
