@@ -441,4 +441,46 @@ mod tests {
             .collect();
         assert_eq!(names, ["1.32.0", "1.23.2", "1.9.0"]);
     }
+
+    /// What the next test runs in a process of its own, whose environment has no library.
+    #[test]
+    #[ignore = "run by without_a_library_the_advice_comes_at_once_and_again"]
+    fn child_without_a_library() {
+        let start = std::time::Instant::now();
+        for _ in 0..2 {
+            match environment() {
+                Ok(_) => return eprintln!("skipped: the system has an ONNX Runtime"),
+                Err(error) => assert_eq!(error.to_string(), MISSING),
+            }
+        }
+        assert!(start.elapsed().as_secs_f64() < 1.0);
+        // A library that was found later is used: the failure was not kept.
+        let directory = tempfile::tempdir().unwrap();
+        configure(Some(&directory.path().join("nowhere.so")));
+        let message = environment().unwrap_err().to_string();
+        assert!(message.contains("nowhere.so"), "{message}");
+    }
+
+    #[test]
+    fn without_a_library_the_advice_comes_at_once_and_again() {
+        let empty = tempfile::tempdir().unwrap();
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        child.args([
+            "--exact",
+            "--ignored",
+            "lm::onnx::runtime::tests::child_without_a_library",
+        ]);
+        child
+            .env("HOME", empty.path())
+            .env("XDG_CACHE_HOME", empty.path());
+        for name in ["ORT_DYLIB_PATH", "VIRTUAL_ENV", "CONDA_PREFIX"] {
+            child.env_remove(name);
+        }
+        let output = child.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            output.status.success() && said.contains("1 passed"),
+            "{said}"
+        );
+    }
 }
