@@ -199,7 +199,7 @@ impl Graph {
         self.outputs.iter().find(|value| value.name == name)
     }
 
-    /// Bytes of all weights as declared.
+    /// How many numbers all weights have, as declared.
     pub fn parameters(&self) -> u64 {
         let count = |weight: &Weight| {
             weight.dims.iter().fold(1u64, |n, &d| {
