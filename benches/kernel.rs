@@ -5,64 +5,18 @@
 
 use std::hint::black_box;
 use std::path::Path;
-use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use secondpass::lm::onnx::{OnnxLm, OnnxOptions};
 use secondpass::lm::{Rows, StepKernel, Wanted};
-use secondpass::tokens::{Known, Vocab};
-
-/// The kernel asks for numbers only.
-struct Ids(u32, u32, usize);
-
-impl Vocab for Ids {
-    fn size(&self) -> usize {
-        self.2
-    }
-    fn bos(&self) -> u32 {
-        self.0
-    }
-    fn eos(&self) -> u32 {
-        self.1
-    }
-    fn unk(&self) -> Option<u32> {
-        None
-    }
-    fn encode(&self, _word: &[u8], _ids: &mut Vec<u32>) -> Known {
-        Known::No
-    }
-    fn starts_word(&self, _token: u32) -> bool {
-        true
-    }
-    fn words(&self) -> bool {
-        true
-    }
-    fn symbol(&self, _token: u32) -> Option<Vec<u8>> {
-        None
-    }
-    fn hash(&self) -> u64 {
-        0
-    }
-}
 
 fn steps(criterion: &mut Criterion) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let models = [
-        "models/en/lstm/model.onnx",
-        "fixtures/models/tiny-lstm/model.onnx",
-    ]
-    .map(|path| root.join(path));
+    let models =
+        ["models/en/lstm/model.onnx", "fixtures/models/tiny-lstm/model.onnx"].map(|path| root.join(path));
     let named = std::env::var_os("SECONDPASS_BENCH_MODEL").map(Into::into);
-    let path = named
-        .or_else(|| models.into_iter().find(|path| path.exists()))
-        .expect("a model");
-    let opened = OnnxLm::open(&path, "lm", &OnnxOptions::default(), |_, signature| {
-        Ok(Arc::new(Ids(
-            signature.bos,
-            signature.eos,
-            signature.vocab_size,
-        )))
-    });
+    let path = named.or_else(|| models.into_iter().find(|path| path.exists())).expect("a model");
+    let opened = OnnxLm::open(&path, "lm", &OnnxOptions::default());
     let lm = match opened {
         Ok(lm) => lm,
         Err(error) => return eprintln!("skipped: kernel ({error})"),
@@ -81,21 +35,8 @@ fn steps(criterion: &mut Criterion) {
         group.throughput(Throughput::Elements(u64::from(n)));
         group.bench_function(BenchmarkId::from_parameter(n), |bencher| {
             bencher.iter(|| {
-                let rows = Rows {
-                    tokens: &tokens,
-                    from: &from,
-                    to: &from,
-                };
-                kernel
-                    .run(
-                        rows,
-                        Wanted {
-                            tokens: &wanted,
-                            offsets: &offsets,
-                        },
-                        &mut out,
-                    )
-                    .expect("a step");
+                let rows = Rows { tokens: &tokens, from: &from, to: &from };
+                kernel.run(rows, Wanted { tokens: &wanted, offsets: &offsets }, &mut out).expect("a step");
                 black_box(&out);
             });
         });

@@ -28,26 +28,14 @@ impl Stage for Nothing {
     }
 
     fn step(&mut self, done: &mut Vec<(Ticket, u64)>) -> bool {
-        done.extend(
-            self.flight
-                .drain(..)
-                .map(|(ticket, input)| (ticket, *input)),
-        );
+        done.extend(self.flight.drain(..).map(|(ticket, input)| (ticket, *input)));
         false
     }
 }
 
 fn run(workers: usize, room: usize, keys: Option<u64>) {
-    let make = move |_| {
-        Ok(Nothing {
-            room,
-            flight: VecDeque::new(),
-        })
-    };
-    let Pool {
-        mut submitter,
-        outputs,
-    } = Pool::new(PoolOptions::new(workers), make).unwrap();
+    let make = move |_| Ok(Nothing { room, flight: VecDeque::new() });
+    let Pool { mut submitter, outputs } = Pool::new(PoolOptions::new(workers), make).unwrap();
     let producer = thread::spawn(move || {
         for number in 0..INPUTS {
             let key = keys.map(|keys| (number % keys).to_le_bytes().to_vec());
@@ -62,9 +50,7 @@ fn run(workers: usize, room: usize, keys: Option<u64>) {
 
 fn overhead(c: &mut Criterion) {
     let mut group = c.benchmark_group("pool");
-    group
-        .sample_size(10)
-        .throughput(Throughput::Elements(INPUTS));
+    group.sample_size(10).throughput(Throughput::Elements(INPUTS));
     for workers in [1, 2] {
         for room in [1, 16] {
             let id = BenchmarkId::new(format!("{workers} workers"), format!("{room} in flight"));

@@ -16,14 +16,12 @@ fn pieces() -> Pieces {
 /// Lists repeat their words: 20,000 words, Zipf-like over 2,000 that are made of syllables.
 fn text() -> Vec<u8> {
     const SYLLABLES: [&str; 16] = [
-        "the", "ing", "sta", "wa", "ter", "mor", "ri", "ver", "lo", "o", "en", "cap", "tain",
-        "gar", "den", "s",
+        "the", "ing", "sta", "wa", "ter", "mor", "ri", "ver", "lo", "o", "en", "cap", "tain", "gar", "den",
+        "s",
     ];
     let mut seed = 1u64;
     let mut draw = |below: u64| {
-        seed = seed
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (seed >> 33) % below
     };
     let mut text = Vec::new();
@@ -47,11 +45,7 @@ fn encode(criterion: &mut Criterion) {
     let text = text();
     let words = Markers::default().words(&text);
     let keep = TextMap::default();
-    let lower = TextMap {
-        case: Case::Lower,
-        strip_punctuation: true,
-        ..TextMap::default()
-    };
+    let lower = TextMap { case: Case::Lower, strip_punctuation: true, ..TextMap::default() };
     let mut group = criterion.benchmark_group("encode");
     group.throughput(Throughput::Elements(words.len() as u64));
     group.bench_function("uncached", |bench| {
@@ -68,10 +62,7 @@ fn encode(criterion: &mut Criterion) {
         let mut cache = WordCache::default();
         group.bench_function(name, |bench| {
             bench.iter(|| {
-                words
-                    .iter()
-                    .map(|word| cache.encode(&vocab, map, black_box(word)).ids.len())
-                    .sum::<usize>()
+                words.iter().map(|word| cache.encode(&vocab, map, black_box(word)).ids.len()).sum::<usize>()
             });
         });
     }

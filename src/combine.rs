@@ -95,8 +95,10 @@ impl Combination {
     /// First-pass features count where weights name them. Otherwise exactly one does, with
     /// weight 1: [`SCORE`] if the list has it, else the sum of its [`PARTS`], else [`RANK`].
     pub fn formula(&self, utterance: &Utterance, left_out: &[String]) -> Formula {
-        let has = |name: &str| utterance.hypotheses.iter().any(|hypothesis| hypothesis.feature(name).is_some());
-        let mut terms: Vec<(Name, f64)> = self.first_pass_names().map(|(name, weight)| (name.into(), weight)).collect();
+        let has =
+            |name: &str| utterance.hypotheses.iter().any(|hypothesis| hypothesis.feature(name).is_some());
+        let mut terms: Vec<(Name, f64)> =
+            self.first_pass_names().map(|(name, weight)| (name.into(), weight)).collect();
         if terms.is_empty() {
             if has(SCORE) {
                 terms.push((SCORE.into(), 1.0));
@@ -108,7 +110,9 @@ impl Combination {
             }
         }
         let first_pass = terms.len();
-        let kept = |name: &Name| !left_out.iter().any(|out| **out == **name || name.strip_suffix(".oov") == Some(out));
+        let kept = |name: &Name| {
+            !left_out.iter().any(|out| **out == **name || name.strip_suffix(".oov") == Some(out))
+        };
         for name in self.models.iter().filter(|name| kept(name)) {
             terms.push((name.clone(), self.weights.value(name).unwrap_or(UNTUNED)));
         }

@@ -173,7 +173,9 @@ impl Config {
             lambdas.extend(other.map(|other| (other, rest)));
         }
         if lambdas.is_empty() {
-            return Err(Error::config("linear interpolation needs lambdas: --lambda L, or `lambda` of each model"));
+            return Err(Error::config(
+                "linear interpolation needs lambdas: --lambda L, or `lambda` of each model",
+            ));
         }
         Ok(Interpolation::Linear { lambdas, fast: self.fast_mix.unwrap_or(false) })
     }
@@ -188,7 +190,7 @@ impl LmConfig {
 
     fn open(&self, onnx: &OnnxOptions) -> Result<Arc<dyn LanguageModel>> {
         Ok(match self.kind() {
-            Kind::Neural => Arc::new(OnnxLm::open(&self.path, &self.name, onnx, crate::tokens::beside_model)?),
+            Kind::Neural => Arc::new(OnnxLm::open(&self.path, &self.name, onnx)?),
             Kind::Ngram => Arc::new(Ngram::open(&self.path, &Default::default())?),
         })
     }

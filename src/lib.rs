@@ -16,6 +16,8 @@ pub mod nbest;
 pub mod pool;
 pub mod rescorer;
 pub mod stream;
+#[cfg(test)]
+mod testing;
 pub mod tokens;
 pub mod trie;
 

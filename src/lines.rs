@@ -276,16 +276,12 @@ mod tests {
                         }
                         for lines in [
                             texts(text.as_bytes(), 100),
-                            Lines::new(Slow(text.as_bytes(), false), 100)
-                                .collect::<io::Result<_>>()
-                                .unwrap(),
+                            Lines::new(Slow(text.as_bytes(), false), 100).collect::<io::Result<_>>().unwrap(),
                         ] {
                             let got: Vec<_> = lines.iter().map(|l| l.bytes.clone()).collect();
                             assert_eq!(got, want, "{text:?}");
-                            let back: Vec<u8> = lines
-                                .iter()
-                                .flat_map(|l| [&l.bytes, l.ending.bytes()].concat())
-                                .collect();
+                            let back: Vec<u8> =
+                                lines.iter().flat_map(|l| [&l.bytes, l.ending.bytes()].concat()).collect();
                             assert_eq!(bom.to_owned() + std::str::from_utf8(&back).unwrap(), text);
                         }
                     }
@@ -299,13 +295,9 @@ mod tests {
 
     #[test]
     fn the_limit_is_exact() {
-        for (text, over) in [
-            ("abc", None),
-            ("abcd", Some(4)),
-            ("abc\r", None),
-            ("abcd\r", Some(4)),
-            ("abcdefg", Some(7)),
-        ] {
+        for (text, over) in
+            [("abc", None), ("abcd", Some(4)), ("abc\r", None), ("abcd\r", Some(4)), ("abcdefg", Some(7))]
+        {
             let lines = texts(format!("{text}\nok\n").as_bytes(), 3);
             assert_eq!(lines[0].over, over, "{text:?}");
             assert_eq!(lines[0].bytes.is_empty(), over.is_some());

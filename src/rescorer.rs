@@ -114,7 +114,10 @@ impl Rescorer {
         });
         let untuned: Vec<&str> = self.shared.combination.untuned().map(|name| &**name).collect();
         let untuned = (!untuned.is_empty()).then(|| {
-            format!("untuned: {} without a weight, counted at 0.5; `secondpass tune` finds weights", untuned.join(", "))
+            format!(
+                "untuned: {} without a weight, counted at 0.5; `secondpass tune` finds weights",
+                untuned.join(", ")
+            )
         });
         models.chain(untuned).collect()
     }

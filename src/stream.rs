@@ -175,7 +175,9 @@ pub fn rescore(
             }
         };
         let feed = feeder.spawn_scoped(scope, feed).map_err(io)?;
-        let written = Writer { plan: &plan, outputs, inputs, output, options, tell, summary: Summary::default() }.write(stop);
+        let written =
+            Writer { plan: &plan, outputs, inputs, output, options, tell, summary: Summary::default() }
+                .write(stop);
         let fed = feed.join().unwrap_or_else(|_| Err(Error::Internal("the feeder panicked".into())));
         // The cause before its consequence: a failed write also stops the feeder.
         let summary = written?;
@@ -213,11 +215,10 @@ impl Feeder<'_> {
             if skip > 0 {
                 skip -= 1;
                 // Blank lines and records that were passed on leave no state.
-                if let Some(Ok(old)) = earlier.as_mut().and_then(Iterator::next) {
-                    if self.plan.sessions.is_some() && self.reader.read(&old.bytes).is_ok() {
+                if let Some(Ok(old)) = earlier.as_mut().and_then(Iterator::next)
+                    && self.plan.sessions.is_some() && self.reader.read(&old.bytes).is_ok() {
                         self.submit(Input { line: old, read: at, kind: Kind::Replay })?;
                     }
-                }
                 continue;
             }
             let other = line.over.is_some() || line.is_blank();
@@ -284,14 +285,13 @@ impl Writer<'_> {
                 }
                 other => other,
             };
-            if let Some(every) = self.options.every {
-                if reported.elapsed() >= every {
+            if let Some(every) = self.options.every
+                && reported.elapsed() >= every {
                     reported = Instant::now();
                     self.summary.elapsed = started.elapsed();
                     (self.tell)(Event::Progress(self.summary));
                     self.summary.slowest = Duration::ZERO;
                 }
-            }
             match outcome {
                 Ok((_, outcome)) => {
                     if let Err(error) = self.one(outcome) {
@@ -329,7 +329,9 @@ impl Writer<'_> {
         let input = self.inputs.recv().map_err(|_| Error::Internal("an output without its input".into()))?;
         let output = match outcome {
             Outcome::Done(output) => output,
-            Outcome::Panicked(message) => self.plan.passed(&input, &format!("internal error, contained: {message}")),
+            Outcome::Panicked(message) => {
+                self.plan.passed(&input, &format!("internal error, contained: {message}"))
+            }
             Outcome::Failed(message) => self.plan.passed(&input, &message),
         };
         let line = input.line.number;

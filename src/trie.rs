@@ -58,13 +58,7 @@ impl Builder {
         self.next.clear();
         self.first.push(NONE);
         self.next.push(NONE);
-        self.trie = Trie {
-            token: vec![start],
-            parent: vec![ROOT],
-            word: vec![0],
-            ends: Vec::new(),
-            raw: 0,
-        };
+        self.trie = Trie { token: vec![start], parent: vec![ROOT], word: vec![0], ends: Vec::new(), raw: 0 };
     }
 
     /// Adds one sequence of tokens with the word each belongs to; returns its last node.

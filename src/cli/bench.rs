@@ -129,7 +129,9 @@ fn throughput(rescorer: &Rescorer, utterances: &[Utterance], jobs: usize) -> Res
                 // Shares small enough to end together, large enough to fill a worker.
                 loop {
                     let start = next.fetch_add(SHARE, std::sync::atomic::Ordering::Relaxed);
-                    let Some(share) = utterances.get(start..(start + SHARE).min(utterances.len())) else { break };
+                    let Some(share) = utterances.get(start..(start + SHARE).min(utterances.len())) else {
+                        break;
+                    };
                     if share.is_empty() {
                         break;
                     }
@@ -162,9 +164,20 @@ impl Part {
     }
 }
 
-fn table(single: &Part, full: &Part, utterances: &[Utterance], hypotheses: usize, jobs: usize, up: Duration) -> String {
+fn table(
+    single: &Part,
+    full: &Part,
+    utterances: &[Utterance],
+    hypotheses: usize,
+    jobs: usize,
+    up: Duration,
+) -> String {
     let seconds = full.wall.as_secs_f64();
-    let mut out = format!("{} utterances, {hypotheses} hypotheses; start-up {:.0} ms\n", utterances.len(), up.as_secs_f64() * 1e3);
+    let mut out = format!(
+        "{} utterances, {hypotheses} hypotheses; start-up {:.0} ms\n",
+        utterances.len(),
+        up.as_secs_f64() * 1e3
+    );
     out += &format!(
         "one at a time, 1 worker: p50 {:.2} ms, p95 {:.2} ms, p99 {:.2} ms, largest {:.2} ms\n",
         single.percentile(50),
@@ -197,7 +210,14 @@ fn table(single: &Part, full: &Part, utterances: &[Utterance], hypotheses: usize
     }
 }
 
-fn json(single: &Part, full: &Part, utterances: &[Utterance], hypotheses: usize, jobs: usize, up: Duration) -> String {
+fn json(
+    single: &Part,
+    full: &Part,
+    utterances: &[Utterance],
+    hypotheses: usize,
+    jobs: usize,
+    up: Duration,
+) -> String {
     let models: serde_json::Map<_, _> = single
         .work
         .iter()

@@ -73,7 +73,10 @@ fn compare(utterances: &[Utterance], show: usize) -> Result<String> {
     let mut examples = Vec::new();
     for utterance in utterances {
         let first = utterance.hypotheses.iter().min_by_key(|hypothesis| hypothesis.rank);
-        let (Some(first), Some(best), Some(reference)) = (first, utterance.best(), &utterance.reference) else { continue };
+        let (Some(first), Some(best), Some(reference)) = (first, utterance.best(), &utterance.reference)
+        else {
+            continue;
+        };
         if let Status::Passed(reason) = &utterance.status {
             return Err(Error::Record { what: reason.clone() });
         }
@@ -81,17 +84,19 @@ fn compare(utterances: &[Utterance], show: usize) -> Result<String> {
         let (old, new) = (scorer.counts(&first.bytes), scorer.counts(&best.bytes));
         before.add(old);
         after.add(new);
-        let least = utterance.hypotheses.iter().map(|h| scorer.counts(&h.bytes)).min_by_key(|counts| counts.errors());
+        let least =
+            utterance.hypotheses.iter().map(|h| scorer.counts(&h.bytes)).min_by_key(|counts| counts.errors());
         oracle.add(least.unwrap_or(old));
         better += u32::from(new.errors() < old.errors());
         worse += u32::from(new.errors() > old.errors());
         if new.errors() != old.errors() {
             let text = |bytes: &[u8]| -> String {
-                let shown = scorer.align(reference, bytes).into_iter().filter_map(|edit| match edit {
-                    Edit::Correct(word) => Some(String::from_utf8_lossy(&word).into_owned()),
-                    Edit::Substitution { hypothesis, .. } => Some(format!("[{}]", String::from_utf8_lossy(&hypothesis))),
-                    Edit::Insertion(word) => Some(format!("[{}]", String::from_utf8_lossy(&word))),
-                    Edit::Deletion(_) => Some("[]".into()),
+                let shown = scorer.align(reference, bytes).into_iter().map(|edit| match edit {
+                    Edit::Correct(word) => String::from_utf8_lossy(&word).into_owned(),
+                    Edit::Substitution { hypothesis: word, .. } | Edit::Insertion(word) => {
+                        format!("[{}]", String::from_utf8_lossy(&word))
+                    }
+                    Edit::Deletion(_) => "[]".into(),
                 });
                 shown.collect::<Vec<_>>().join(" ")
             };
@@ -110,7 +115,8 @@ fn compare(utterances: &[Utterance], show: usize) -> Result<String> {
     examples.sort_by_key(|example| example.0);
     let gains = show - show / 3;
     let losses = examples.iter().rev().take(show / 3).filter(|example| example.0 > 0);
-    let shown: Vec<&str> = examples.iter().take(gains).filter(|example| example.0 < 0).chain(losses).map(|e| &*e.1).collect();
+    let shown: Vec<&str> =
+        examples.iter().take(gains).filter(|example| example.0 < 0).chain(losses).map(|e| &*e.1).collect();
     Ok(format!(
         "{}\nbefore {before}\nafter  {after}\noracle {oracle}\n{better} utterances better, {worse} worse",
         shown.join("\n")

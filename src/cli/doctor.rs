@@ -32,18 +32,31 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
     let search = runtime::search(explicit);
     let mut out = format!("secondpass     {}\n", env!("CARGO_PKG_VERSION"));
     for candidate in &search.tried {
-        out += &format!("looked at      {} ({}): {}\n", candidate.path.display(), candidate.origin, candidate.outcome);
+        out += &format!(
+            "looked at      {} ({}): {}\n",
+            candidate.path.display(),
+            candidate.origin,
+            candidate.outcome
+        );
     }
     let mut missing = None;
     match &search.found {
         Some(library) => {
-            out += &format!("ONNX Runtime   {} (1.{}, {})\n", library.path.display(), library.minor, library.origin);
+            out += &format!(
+                "ONNX Runtime   {} (1.{}, {})\n",
+                library.path.display(),
+                library.minor,
+                library.origin
+            );
             runtime::configure(Some(&library.path));
             match runtime::environment() {
                 Ok(_) => {
                     out += "loads          yes\n";
-                    for (device, there) in runtime::devices() {
-                        out += &format!("{device:<14} {}\n", if there { "in this library" } else { "not in this library" });
+                    for (device, there) in runtime::devices()? {
+                        out += &format!(
+                            "{device:<14} {}\n",
+                            if there { "in this library" } else { "not in this library" }
+                        );
                     }
                 }
                 Err(error) => missing = Some(error.to_string()),
@@ -51,7 +64,8 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
         }
         None => {
             out += "ONNX Runtime   not found\n";
-            missing = Some("ONNX Runtime was not found; mend it with: secondpass doctor --install".to_owned());
+            missing =
+                Some("ONNX Runtime was not found; mend it with: secondpass doctor --install".to_owned());
         }
     }
     match shipped("en/rescore.toml") {

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use super::End;
 use super::lists::{self, Scoring};
 use super::messages::Messages;
-use crate::eval::{Bootstrap, Counts, Oracle, Sample, Tally};
 use crate::eval::significance::group;
+use crate::eval::{Bootstrap, Counts, Oracle, Sample, Tally};
 use crate::formats::OwnNames;
 use crate::{Error, Result};
 
@@ -67,7 +67,10 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
         oracle.add(&counts);
         sessions |= utterance.session.is_some();
         let key = utterance.session.unwrap_or_else(|| number.to_string().into_bytes());
-        samples.push((key, Sample { before: counts[0].errors(), after: counts[chosen].errors(), reference: length }));
+        samples.push((
+            key,
+            Sample { before: counts[0].errors(), after: counts[chosen].errors(), reference: length },
+        ));
         Ok(())
     })?;
     if before.sentences == 0 {
@@ -85,7 +88,12 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
     }
     out += "oracle\n";
     for (depth, counts) in oracle.depths() {
-        out += &format!("%{unit} {:.2} [ {} / {} ] best of {depth}\n", 100.0 * counts.rate(), counts.errors(), counts.reference);
+        out += &format!(
+            "%{unit} {:.2} [ {} / {} ] best of {depth}\n",
+            100.0 * counts.rate(),
+            counts.errors(),
+            counts.reference
+        );
     }
     if arguments.resamples > 0 {
         let groups = group(samples);
@@ -93,14 +101,22 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
         let comparison = bootstrap.compare(&groups);
         let by = if sessions { "sessions" } else { "utterances" };
         let percent = |estimate: crate::eval::Estimate| {
-            format!("{:.2} ({:.2} to {:.2})", 100.0 * estimate.value, 100.0 * estimate.low, 100.0 * estimate.high)
+            format!(
+                "{:.2} ({:.2} to {:.2})",
+                100.0 * estimate.value,
+                100.0 * estimate.low,
+                100.0 * estimate.high
+            )
         };
         out += &format!("95 % intervals, {} {by} resampled {} times\n", groups.len(), arguments.resamples);
         out += &format!("first pass {}\n", percent(comparison.before));
         if reordered {
             out += &format!("second pass {}\n", percent(comparison.after));
             let better = 100.0 * comparison.improvement;
-            out += &format!("difference {}; better in {better:.1} % of the resamples\n", percent(comparison.delta));
+            out += &format!(
+                "difference {}; better in {better:.1} % of the resamples\n",
+                percent(comparison.delta)
+            );
         }
     }
     let mut stdout = std::io::stdout().lock();

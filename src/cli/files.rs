@@ -20,7 +20,10 @@ pub fn input(path: &Path) -> Result<Box<dyn Read + Send>> {
     }
     let file = File::open(path).map_err(|error| Error::io(path, error))?;
     if file.metadata().is_ok_and(|metadata| metadata.is_dir()) {
-        return Err(Error::Io { what: path.display().to_string(), source: io::ErrorKind::IsADirectory.into() });
+        return Err(Error::Io {
+            what: path.display().to_string(),
+            source: io::ErrorKind::IsADirectory.into(),
+        });
     }
     Ok(Box::new(file))
 }
@@ -30,7 +33,7 @@ pub enum Sink {
     /// As they are.
     Plain(BufWriter<Box<dyn Write>>),
     /// Compressed.
-    Gzip(GzEncoder<BufWriter<Box<dyn Write>>>),
+    Gzip(Box<GzEncoder<BufWriter<Box<dyn Write>>>>),
 }
 
 impl Sink {
@@ -51,7 +54,7 @@ impl Sink {
         };
         let buffered = BufWriter::with_capacity(1 << 16, raw);
         Ok(if path.extension().is_some_and(|extension| extension == "gz") {
-            Self::Gzip(GzEncoder::new(buffered, Compression::default()))
+            Self::Gzip(Box::new(GzEncoder::new(buffered, Compression::default())))
         } else {
             Self::Plain(buffered)
         })

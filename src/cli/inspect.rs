@@ -27,7 +27,8 @@ pub struct Args {
 pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
     let path = &arguments.file;
     let mut out = String::new();
-    let result = if is_ngram(path)? { ngram(path, &mut out) } else { neural(path, arguments, messages, &mut out) };
+    let result =
+        if is_ngram(path)? { ngram(path, &mut out) } else { neural(path, arguments, messages, &mut out) };
     let mut stdout = std::io::stdout().lock();
     let written = stdout.write_all(out.as_bytes()).and_then(|()| stdout.flush());
     written.map_err(|source| Error::Io { what: "output".into(), source })?;
@@ -41,9 +42,14 @@ fn neural(path: &Path, arguments: &Args, messages: &Messages, out: &mut String) 
     let opsets: Vec<String> = graph
         .opsets
         .iter()
-        .map(|(domain, version)| if domain.is_empty() { version.to_string() } else { format!("{domain} {version}") })
+        .map(
+            |(domain, version)| {
+                if domain.is_empty() { version.to_string() } else { format!("{domain} {version}") }
+            },
+        )
         .collect();
-    *out += &format!("format       ONNX IR {}, opset {}, by {producer}\n", graph.ir_version, opsets.join(", "));
+    *out +=
+        &format!("format       ONNX IR {}, opset {}, by {producer}\n", graph.ir_version, opsets.join(", "));
     for (what, values) in [("input", &graph.inputs), ("output", &graph.outputs)] {
         for value in values {
             *out += &format!("{what:<12} {}\n", shape(value));
@@ -55,10 +61,9 @@ fn neural(path: &Path, arguments: &Args, messages: &Messages, out: &mut String) 
     for (key, value) in &graph.metadata {
         *out += &format!("metadata     {key} = {value}\n");
     }
-    let options =
-        OnnxOptions { device: Device::Cpu, runtime: arguments.onnxruntime.clone() };
+    let options = OnnxOptions { device: Device::Cpu, runtime: arguments.onnxruntime.clone() };
     // Everything above needs no runtime; what follows tries the model for real.
-    let model = OnnxLm::open(path, "model", &options, crate::tokens::beside_model)?;
+    let model = OnnxLm::open(path, "model", &options)?;
     let signature = model.signature();
     *out += &format!("cell         {}\n", signature.cell.as_deref().unwrap_or("not said"));
     *out += &format!(
@@ -70,7 +75,8 @@ fn neural(path: &Path, arguments: &Args, messages: &Messages, out: &mut String) 
         signature.unk.map_or("none".into(), |unk| unk.to_string())
     );
     *out += &format!("state        {} bytes for each history\n", signature.state_bytes());
-    *out += "runs as      one step for each distinct history, histories of all utterances in flight batched\n";
+    *out +=
+        "runs as      one step for each distinct history, histories of all utterances in flight batched\n";
     *out += "tried        output is finite and sums to 1; a step at a time agrees with the whole sequence\n";
     for warning in &model.spec().warnings {
         messages.say(&format!("warning: {warning}"));

@@ -28,7 +28,8 @@ pub fn each(
         if line.is_blank() {
             continue;
         }
-        let over = line.over.map(|got| Error::Limit { what: "line".into(), limit: MAX_LINE_BYTES as u64, got });
+        let over =
+            line.over.map(|got| Error::Limit { what: "line".into(), limit: MAX_LINE_BYTES as u64, got });
         match over.map_or_else(|| reader.read(&line.bytes), Err) {
             Ok(record) => each(line.number, record)?,
             Err(error) => {
@@ -62,7 +63,11 @@ impl Scoring {
     /// # Errors
     /// If the case is none of the known ones.
     pub fn scorer(&self) -> Result<crate::eval::Scorer> {
-        let case: Case = if self.score_case.is_empty() { Case::Keep } else { crate::config::word("--score-case", &self.score_case)? };
+        let case: Case = if self.score_case.is_empty() {
+            Case::Keep
+        } else {
+            crate::config::word("--score-case", &self.score_case)?
+        };
         let map = TextMap { case, strip_punctuation: self.score_strip_punctuation, ..TextMap::default() };
         let markers = Markers::default();
         let scorer = if self.cer { crate::eval::Scorer::characters() } else { crate::eval::Scorer::words() };

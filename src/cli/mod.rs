@@ -78,7 +78,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(End::Done) => ExitCode::SUCCESS,
         Ok(End::Passed) => ExitCode::from(1),
         Ok(End::Signal(number)) => ExitCode::from((128 + number) as u8),
-        Err(crate::Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(crate::Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::BrokenPipe => {
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             messages.say(&error.to_string());
             ExitCode::from(FAILED)
@@ -110,7 +112,9 @@ fn progress(what: &'static str, length: u64) -> indicatif::ProgressBar {
 fn dashes(arguments: impl IntoIterator<Item = OsString>) -> impl Iterator<Item = OsString> {
     let mut flags = true;
     arguments.into_iter().map(move |argument| {
-        let Some(text) = argument.to_str().filter(|text| flags && text.starts_with("--")) else { return argument };
+        let Some(text) = argument.to_str().filter(|text| flags && text.starts_with("--")) else {
+            return argument;
+        };
         flags = text != "--";
         let (name, value) = text.split_at(text.find('=').unwrap_or(text.len()));
         OsString::from(format!("{}{value}", name.replace('_', "-")))

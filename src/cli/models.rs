@@ -106,7 +106,9 @@ impl ModelArgs {
     pub fn config(&self) -> Result<Config> {
         let mut config = match &self.config {
             Some(path) => Config::load(path)?,
-            None if self.rnnlm.is_empty() && self.ngram.is_empty() => Config::load(&shipped("en/rescore.toml")?)?,
+            None if self.rnnlm.is_empty() && self.ngram.is_empty() => {
+                Config::load(&shipped("en/rescore.toml")?)?
+            }
             None => Config::default(),
         };
         add(&mut config, "rnnlm", Kind::Neural, &self.rnnlm);
@@ -134,7 +136,8 @@ impl ModelArgs {
                 "" => config.lm.iter_mut().find(|lm| lm.kind() == Kind::Neural),
                 name => config.lm.iter_mut().find(|lm| lm.name == name),
             };
-            lm.ok_or_else(|| Error::Config(format!("--lambda {lambda}: there is no such model")))?.lambda = Some(value);
+            lm.ok_or_else(|| Error::Config(format!("--lambda {lambda}: there is no such model")))?.lambda =
+                Some(value);
         }
         self.text(&mut config)?;
         config.unk_penalty = self.unk_penalty.or(config.unk_penalty);
@@ -198,7 +201,11 @@ impl ModelArgs {
                 set(lm, value);
                 found = true;
             }
-            if found { Ok(()) } else { Err(Error::Config(format!("{flag} {given}: there is no model `{name}`"))) }
+            if found {
+                Ok(())
+            } else {
+                Err(Error::Config(format!("{flag} {given}: there is no model `{name}`")))
+            }
         };
         for case in &self.case {
             each("--case", case, &|lm, value| lm.case = Some(value.to_owned()))?;
@@ -225,7 +232,9 @@ pub fn shipped(file: &str) -> Result<PathBuf> {
         None => {
             let exe = std::env::current_exe().and_then(|exe| exe.canonicalize()).ok();
             let here = std::env::current_dir().ok();
-            folders.extend(exe.as_deref().and_then(Path::parent).map(|bin| bin.join("../share/secondpass/models")));
+            folders.extend(
+                exe.as_deref().and_then(Path::parent).map(|bin| bin.join("../share/secondpass/models")),
+            );
             let parents = here.iter().chain(&exe).flat_map(|path| path.ancestors());
             folders.extend(parents.map(|parent| parent.join("models")));
         }

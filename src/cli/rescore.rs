@@ -108,7 +108,10 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
         Event::Formula(formula) => messages.say(&format!("total = {formula}")),
         Event::Warning(warning) => messages.say(&format!("warning: {warning}")),
         Event::Passed { line, reason } => {
-            messages.repeated("records passed through", &format!("line {line} passed through unrescored: {reason}"));
+            messages.repeated(
+                "records passed through",
+                &format!("line {line} passed through unrescored: {reason}"),
+            );
         }
         Event::Progress(summary) => messages.say(&line(&summary)),
     };
@@ -126,11 +129,10 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
             return Err(error);
         }
     };
-    if let Err(source) = sink.finish() {
-        if !summary.closed && source.kind() != std::io::ErrorKind::BrokenPipe {
+    if let Err(source) = sink.finish()
+        && !summary.closed && source.kind() != std::io::ErrorKind::BrokenPipe {
             return Err(Error::Io { what: "output".into(), source });
         }
-    }
     if summary.closed {
         return Ok(End::Done);
     }
@@ -150,7 +152,9 @@ impl Args {
             return Err(Error::config("--resume needs --output FILE: the file to complete"));
         }
         if self.resume && self.output.extension().is_some_and(|extension| extension == "gz") {
-            return Err(Error::config("--resume cannot complete a compressed file; write it plain, compress it after"));
+            return Err(Error::config(
+                "--resume cannot complete a compressed file; write it plain, compress it after",
+            ));
         }
         Ok(StreamOptions {
             workers,
@@ -173,7 +177,8 @@ impl Args {
 
     /// A progress bar, if people watch and the file's size says how far it is.
     fn bar(&self) -> Option<ProgressBar> {
-        let watched = std::io::stderr().is_terminal() && (self.output != Path::new("-") || !std::io::stdout().is_terminal());
+        let watched = std::io::stderr().is_terminal()
+            && (self.output != Path::new("-") || !std::io::stdout().is_terminal());
         if self.no_progress || !watched || self.input == Path::new("-") {
             return None;
         }

@@ -62,8 +62,9 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
     let text = Decoded::open(files::input(&arguments.text)?).map_err(io)?;
     let workers = workers(arguments.jobs, arguments.models.device()?);
     let made = rescorer.clone();
-    let Pool { mut submitter, mut outputs } =
-        Pool::new(PoolOptions::new(workers), move |_| Ok(Scores { worker: made.worker()?, done: Vec::new() }))?;
+    let Pool { mut submitter, mut outputs } = Pool::new(PoolOptions::new(workers), move |_| {
+        Ok(Scores { worker: made.worker()?, done: Vec::new() })
+    })?;
     let mut sink = Sink::open("-".as_ref(), false)?;
     let mut report = Report::new(arguments, &rescorer);
     // Reading on its own thread: the pool's window is the only bound it needs.
@@ -192,8 +193,10 @@ impl<'a> Report<'a> {
             let members = self.names.iter().enumerate().map(|(at, name)| (name.to_string(), make(at, name)));
             Value::Object(members.collect())
         };
-        let scores: Map<String, Value> = columns.iter().map(|name| (name.to_string(), json!(value(name)))).collect();
-        let tokens = of(&|at, _| json!(details.get(at).map_or(0, |d| d.iter().map(|word| word.tokens).sum::<u32>())));
+        let scores: Map<String, Value> =
+            columns.iter().map(|name| (name.to_string(), json!(value(name)))).collect();
+        let tokens =
+            of(&|at, _| json!(details.get(at).map_or(0, |d| d.iter().map(|word| word.tokens).sum::<u32>())));
         let oov = of(&|_, name| json!(value(&format!("{name}.oov")) as u64));
         let mut object = json!({"scores": scores, "tokens": tokens, "oov": oov, "words": words.len()});
         if self.arguments.words {
@@ -202,7 +205,8 @@ impl<'a> Report<'a> {
                 .enumerate()
                 .map(|(at, word)| {
                     let word = String::from_utf8_lossy(word);
-                    let scores = of(&|lm, _| json!(details.get(lm).and_then(|d| d.get(at)).map(|word| word.ln)));
+                    let scores =
+                        of(&|lm, _| json!(details.get(lm).and_then(|d| d.get(at)).map(|word| word.ln)));
                     json!({"word": word, "scores": scores})
                 })
                 .collect();

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use super::End;
 use super::lists::{self, Scoring};
 use super::messages::Messages;
 use super::models::ModelArgs;
-use super::End;
 use crate::combine::{RANK, WORDS};
 use crate::config::Config;
 use crate::eval::{Bootstrap, Comparison, Estimate, Feature, Problem, Tuned, Tuner, Verdict};
@@ -55,7 +55,8 @@ pub struct Args {
 pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
     let mut config = arguments.models.config()?;
     // Features are wanted as they are: nothing is ranked here, so nothing may fail for its weight.
-    let rescorer = arguments.models.builder(&Config { weights: BTreeMap::new(), ..config.clone() })?.build()?;
+    let rescorer =
+        arguments.models.builder(&Config { weights: BTreeMap::new(), ..config.clone() })?.build()?;
     let utterances = features(arguments, &rescorer, messages)?;
     let names = arguments.names(&utterances, &rescorer)?;
     messages.say(&format!("{} lists; weighing {}", utterances.len(), names.join(", ")));
@@ -148,7 +149,8 @@ fn features(arguments: &Args, rescorer: &Rescorer, messages: &Messages) -> Resul
 }
 
 fn problem(arguments: &Args, utterances: &[Utterance], names: &[String]) -> Result<(Problem, u64)> {
-    let feature = |(at, name): (usize, &String)| if at == 0 { Feature::fixed(name, 1.0) } else { Feature::free(name) };
+    let feature =
+        |(at, name): (usize, &String)| if at == 0 { Feature::fixed(name, 1.0) } else { Feature::free(name) };
     let mut problem = Problem::new(names.iter().enumerate().map(feature).collect())?;
     let mut scorer = arguments.scoring.scorer()?;
     let mut skipped = 0;
@@ -158,7 +160,8 @@ fn problem(arguments: &Args, utterances: &[Utterance], names: &[String]) -> Resu
             continue;
         };
         let length = scorer.reference(reference);
-        let errors: Vec<u32> = utterance.hypotheses.iter().map(|h| scorer.counts(&h.bytes).errors() as u32).collect();
+        let errors: Vec<u32> =
+            utterance.hypotheses.iter().map(|h| scorer.counts(&h.bytes).errors() as u32).collect();
         let mut values = Vec::with_capacity(errors.len() * names.len());
         for hypothesis in &utterance.hypotheses {
             values.extend(names.iter().map(|name| match hypothesis.feature(name) {
@@ -187,9 +190,16 @@ fn report(tuned: &Tuned, names: &[String], arguments: &Args, messages: &Messages
         interval(delta),
         100.0 * improvement
     ));
-    messages.say(&format!("tuned on    {unit} {:.2} %, the oracle {:.2} %", percent(tuned.train), percent(tuned.oracle)));
+    messages.say(&format!(
+        "tuned on    {unit} {:.2} %, the oracle {:.2} %",
+        percent(tuned.train),
+        percent(tuned.oracle)
+    ));
     if tuned.left > 0 {
-        messages.say(&format!("{} of {} lists lack a feature and stayed as they were", tuned.left, tuned.utterances));
+        messages.say(&format!(
+            "{} of {} lists lack a feature and stayed as they were",
+            tuned.left, tuned.utterances
+        ));
     }
     for (name, weight) in names.iter().zip(&tuned.weights) {
         messages.say(&format!("weight      {name} = {weight}"));
@@ -198,7 +208,8 @@ fn report(tuned: &Tuned, names: &[String], arguments: &Args, messages: &Messages
 
 /// What was measured, for people who read the file later.
 fn facts(tuned: &Tuned, arguments: &Args) -> BTreeMap<String, toml::Value> {
-    let percent = |errors: u64| toml::Value::Float((1e4 * errors as f64 / tuned.reference.max(1) as f64).round() / 1e2);
+    let percent =
+        |errors: u64| toml::Value::Float((1e4 * errors as f64 / tuned.reference.max(1) as f64).round() / 1e2);
     let unit = if arguments.scoring.cer { "cer" } else { "wer" };
     [
         ("lists".to_owned(), toml::Value::Integer(tuned.utterances as i64)),

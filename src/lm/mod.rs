@@ -125,11 +125,7 @@ pub struct Work {
 impl Work {
     /// The sum of two counts.
     pub fn plus(self, other: Self) -> Self {
-        Self {
-            steps: self.steps + other.steps,
-            rows: self.rows + other.rows,
-            raw: self.raw + other.raw,
-        }
+        Self { steps: self.steps + other.steps, rows: self.rows + other.rows, raw: self.raw + other.raw }
     }
 }
 

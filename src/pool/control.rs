@@ -90,8 +90,7 @@ impl Control {
                 return Place::Stopped;
             }
             let after = window.bytes.saturating_add(bytes);
-            if window.items == 0 || (window.items < self.window_items && after <= self.window_bytes)
-            {
+            if window.items == 0 || (window.items < self.window_items && after <= self.window_bytes) {
                 window.items += 1;
                 window.bytes = after;
                 return Place::Taken;
@@ -106,10 +105,7 @@ impl Control {
             }
             window.waiting = true;
             window = match patience {
-                Patience::Endless => self
-                    .freed
-                    .wait(window)
-                    .unwrap_or_else(PoisonError::into_inner),
+                Patience::Endless => self.freed.wait(window).unwrap_or_else(PoisonError::into_inner),
                 _ => {
                     let waited = self.freed.wait_timeout(window, left);
                     waited.unwrap_or_else(PoisonError::into_inner).0
@@ -154,12 +150,7 @@ impl Control {
         let finished = self.finished.load(Ordering::Acquire);
         let submitted = self.submitted.load(Ordering::Acquire);
         let remade = self.remade.load(Ordering::Relaxed);
-        Statistics {
-            submitted,
-            finished,
-            taken,
-            remade,
-        }
+        Statistics { submitted, finished, taken, remade }
     }
 }
 
@@ -189,10 +180,7 @@ impl<In> Keys<In> {
                 chain.waiting.push_back(work);
                 return;
             }
-            let chain = Chain {
-                waiting: VecDeque::new(),
-                inbox: inbox.clone(),
-            };
+            let chain = Chain { waiting: VecDeque::new(), inbox: inbox.clone() };
             chains.insert(key.clone(), chain);
         }
         point("send");

@@ -177,9 +177,7 @@ impl PoolOptions {
         }
         if !(1..=WINDOW_MAX).contains(&self.window_items) {
             let got = self.window_items;
-            return Err(Error::config(format!(
-                "a window of {got} inputs: choose 1 to {WINDOW_MAX}"
-            )));
+            return Err(Error::config(format!("a window of {got} inputs: choose 1 to {WINDOW_MAX}")));
         }
         Ok(())
     }
@@ -233,10 +231,7 @@ impl<In: Send + Sync + 'static, Out: Send + 'static> Pool<In, Out> {
                         worker.run();
                     }
                 })
-                .map_err(|source| Error::Io {
-                    what: format!("starting thread {name}"),
-                    source,
-                })?;
+                .map_err(|source| Error::Io { what: format!("starting thread {name}"), source })?;
             outputs.threads.push(thread);
         }
         drop(report);

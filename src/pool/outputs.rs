@@ -133,11 +133,7 @@ impl<Out> Outputs<Out> {
             return None;
         }
         let ticket = Ticket(self.next);
-        self.place(Finished {
-            ticket,
-            bytes: 0,
-            outcome: Outcome::Failed(LOST.into()),
-        });
+        self.place(Finished { ticket, bytes: 0, outcome: Outcome::Failed(LOST.into()) });
         self.take()
     }
 }
@@ -164,8 +160,6 @@ impl<Out> Drop for Outputs<Out> {
 impl<Out> fmt::Debug for Outputs<Out> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("Outputs");
-        out.field("control", &self.control)
-            .field("next", &self.next)
-            .finish_non_exhaustive()
+        out.field("control", &self.control).field("next", &self.next).finish_non_exhaustive()
     }
 }

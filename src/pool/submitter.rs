@@ -29,11 +29,7 @@ pub enum SubmitError<In> {
 
 impl<In> Submitter<In> {
     pub(super) fn new(control: Arc<Control>, keys: Arc<Keys<In>>, inbox: Sender<Work<In>>) -> Self {
-        Self {
-            control,
-            keys,
-            inbox,
-        }
+        Self { control, keys, inbox }
     }
 
     /// Hands in an input that weighs `bytes`, waiting while the window is full.
@@ -76,9 +72,7 @@ impl<In> Submitter<In> {
         key: Option<Vec<u8>>,
         timeout: Duration,
     ) -> Result<Ticket, SubmitError<In>> {
-        let patience = Instant::now()
-            .checked_add(timeout)
-            .map_or(Patience::Endless, Patience::Until);
+        let patience = Instant::now().checked_add(timeout).map_or(Patience::Endless, Patience::Until);
         self.enter(input, bytes, key, patience)
     }
 
@@ -102,12 +96,7 @@ impl<In> Submitter<In> {
         point("entered");
         // Counted before it is sent: no output is ever ahead of this count.
         let ticket = Ticket(self.control.submitted.fetch_add(1, Ordering::AcqRel));
-        let work = Work {
-            ticket,
-            input: Arc::new(input),
-            bytes,
-            key,
-        };
+        let work = Work { ticket, input: Arc::new(input), bytes, key };
         self.keys.send(work, &self.inbox);
         Ok(ticket)
     }
@@ -124,9 +113,7 @@ impl<In> SubmitError<In> {
 
 impl<In> fmt::Debug for Submitter<In> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Submitter")
-            .field("control", &self.control)
-            .finish_non_exhaustive()
+        f.debug_struct("Submitter").field("control", &self.control).finish_non_exhaustive()
     }
 }
 

@@ -170,19 +170,10 @@ impl<S: Stage> Worker<S> {
     }
 
     fn finish(&self, work: Work<S::In>, outcome: Outcome<S::Out>) {
-        let Work {
-            ticket,
-            input,
-            bytes,
-            key,
-        } = work;
+        let Work { ticket, input, bytes, key } = work;
         self.control.finished.fetch_add(1, Ordering::AcqRel);
         // Fails only when the outputs were dropped: then nobody waits for it.
-        let _ = self.results.send(Finished {
-            ticket,
-            bytes,
-            outcome,
-        });
+        let _ = self.results.send(Finished { ticket, bytes, outcome });
         point("finished");
         if let Some(key) = key {
             self.keys.next(&key);
@@ -250,9 +241,7 @@ impl<S: Stage> Worker<S> {
                     self.control.remade.fetch_add(1, Ordering::Relaxed);
                     return None;
                 }
-                Err(error) => {
-                    why = Some(format!("no worker could be made after a failure: {error}"))
-                }
+                Err(error) => why = Some(format!("no worker could be made after a failure: {error}")),
             }
         }
         why
@@ -262,9 +251,7 @@ impl<S: Stage> Worker<S> {
         let (make, index) = (&self.make, self.index);
         catch_unwind(AssertUnwindSafe(|| make(index))).unwrap_or_else(|payload| {
             let message = message(payload);
-            Err(Error::Internal(format!(
-                "worker {index} panicked at its start: {message}"
-            )))
+            Err(Error::Internal(format!("worker {index} panicked at its start: {message}")))
         })
     }
 }
@@ -291,11 +278,7 @@ fn discard<T>(value: T) {
 pub(super) const LOST: &str = "the worker lost it: it stopped without an output";
 
 /// Before each attempt to make a stage anew, after the first.
-const PAUSES: [Duration; 3] = [
-    Duration::ZERO,
-    Duration::from_millis(10),
-    Duration::from_millis(100),
-];
+const PAUSES: [Duration; 3] = [Duration::ZERO, Duration::from_millis(10), Duration::from_millis(100)];
 
 /// How often the last worker, without a stage, tries again while inputs come.
 const RETRY: Duration = Duration::from_secs(1);

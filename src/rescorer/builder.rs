@@ -67,7 +67,7 @@ impl Builder {
     /// If ONNX Runtime is missing or the model cannot be used.
     pub fn neural(self, path: impl AsRef<Path>, weight: f64) -> Result<Self> {
         let name = self.free_name("rnnlm");
-        let model = OnnxLm::open(path.as_ref(), &name, &OnnxOptions::default(), crate::tokens::beside_model)?;
+        let model = OnnxLm::open(path.as_ref(), &name, &OnnxOptions::default())?;
         Ok(self.lm(&name, Arc::new(model), TextMap::default()).weight(&name, weight))
     }
 
@@ -230,17 +230,25 @@ impl Builder {
         for (at, lm) in lms.iter().enumerate() {
             let name = &*lm.name;
             if name.is_empty() || name.ends_with(".oov") || reserved.contains(&name) {
-                return Err(Error::Config(format!("`{name}` cannot be a model's name; choose another NAME=")));
+                return Err(Error::Config(format!(
+                    "`{name}` cannot be a model's name; choose another NAME="
+                )));
             }
             if lms[..at].iter().any(|other| other.name == lm.name) {
-                return Err(Error::Config(format!("two models are called `{name}`; write NAME=FILE for one of them")));
+                return Err(Error::Config(format!(
+                    "two models are called `{name}`; write NAME=FILE for one of them"
+                )));
             }
             if !self.bos && lm.model.spec().carries {
-                return Err(Error::Config(format!("`{name}` cannot score without <s>: it has no other first context")));
+                return Err(Error::Config(format!(
+                    "`{name}` cannot score without <s>: it has no other first context"
+                )));
             }
         }
         if let Some((name, weight)) = self.weights.values.iter().find(|(_, weight)| !weight.is_finite()) {
-            return Err(Error::Config(format!("the weight of `{name}` is {weight}; it must be a finite number")));
+            return Err(Error::Config(format!(
+                "the weight of `{name}` is {weight}; it must be a finite number"
+            )));
         }
         if self.unk_penalty > 0.0 || !self.unk_penalty.is_finite() {
             return Err(Error::Config(format!(
@@ -265,7 +273,9 @@ impl Builder {
                 )));
             }
             if !(0.0..=1.0).contains(share) {
-                return Err(Error::Config(format!("the lambda of `{name}` is {share}; it must lie between 0 and 1")));
+                return Err(Error::Config(format!(
+                    "the lambda of `{name}` is {share}; it must lie between 0 and 1"
+                )));
             }
             if lambda[at].replace(*share).is_some() {
                 return Err(Error::Config(format!("`{name}` has two lambdas; give it one")));

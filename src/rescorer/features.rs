@@ -49,7 +49,7 @@ pub(super) fn view(
     let spec = lm.model.spec();
     let mut view = View::default();
     let spanned = detail || matches!(shared.interpolation, Interpolation::Linear { .. });
-    member.builder.start(spec.vocab.bos());
+    member.builder.start(if shared.bos { spec.vocab.bos() } else { NO_CONTEXT });
     let (mut ids, mut words) = (Vec::new(), Vec::new());
     for hypothesis in &utterance.hypotheses {
         ids.clear();
@@ -119,7 +119,9 @@ pub(super) fn set(
 
 /// The words of the first hypothesis, `</s>` last; nothing for models without word scores.
 pub(super) fn words(view: &View, scores: &Scores) -> Vec<WordScore> {
-    let (Scores::Nodes { ln, order, .. }, Some(&end)) = (scores, view.trie.ends.first()) else { return Vec::new() };
+    let (Scores::Nodes { ln, order, .. }, Some(&end)) = (scores, view.trie.ends.first()) else {
+        return Vec::new();
+    };
     let mut nodes: Vec<u32> = view.trie.path(end).collect();
     nodes.reverse();
     let spans = view.words[0].iter().copied().chain([(1, true)]);
@@ -128,7 +130,12 @@ pub(super) fn words(view: &View, scores: &Scores) -> Vec<WordScore> {
         let span = &nodes[at..at + tokens as usize];
         at += tokens as usize;
         let last = span.last().map_or(0, |&node| order.get(node as usize).copied().unwrap_or(0));
-        WordScore { ln: span.iter().map(|&node| f64::from(ln[node as usize])).sum(), tokens, order: last, known }
+        WordScore {
+            ln: span.iter().map(|&node| f64::from(ln[node as usize])).sum(),
+            tokens,
+            order: last,
+            known,
+        }
     };
     spans.map(word).collect()
 }
@@ -190,10 +197,8 @@ impl<'a> Path<'a> {
 /// The sum over words of ln of the mixture. A word that only some members know is scored by
 /// those alone; one that nobody knows by all, with the penalty for unknown words.
 fn mixed(paths: &[Path<'_>], shared: &Shared) -> f64 {
-    let mut paths: Vec<Path<'_>> = paths
-        .iter()
-        .map(|path| Path { nodes: path.nodes.clone(), ..*path })
-        .collect();
+    let mut paths: Vec<Path<'_>> =
+        paths.iter().map(|path| Path { nodes: path.nodes.clone(), ..*path }).collect();
     let words = paths.first().map_or(0, |path| path.words.len());
     let mut total = 0.0;
     let mut members = Vec::with_capacity(paths.len());
@@ -223,3 +228,6 @@ fn mixed(paths: &[Path<'_>], shared: &Shared) -> f64 {
     }
     total
 }
+
+/// The root's token where histories start from nothing: no model's `<s>`.
+const NO_CONTEXT: u32 = u32::MAX;

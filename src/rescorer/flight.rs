@@ -159,7 +159,12 @@ impl Flight {
     pub fn give_up(mut self, reason: &str, members: &mut [Member]) -> Finished {
         pass(&mut self.request.utterance, reason);
         self.release(members);
-        Finished { ticket: self.request.ticket, utterance: self.request.utterance, carries: Vec::new(), details: Vec::new() }
+        Finished {
+            ticket: self.request.ticket,
+            utterance: self.request.utterance,
+            carries: Vec::new(),
+            details: Vec::new(),
+        }
     }
 
     /// Sets features, totals and order; returns the winner's index in the first-pass order.

@@ -37,9 +37,8 @@ impl Vocab for Pieces {
             ids.push(whole);
             return Known::Yes;
         }
-        let cut = (1..text.len()).find_map(|at| {
-            Some((id(&format!("_{}", text.get(..at)?))?, id(text.get(at..)?)?))
-        });
+        let cut = (1..text.len())
+            .find_map(|at| Some((id(&format!("_{}", text.get(..at)?))?, id(text.get(at..)?)?)));
         match cut {
             Some((head, tail)) => ids.extend([head, tail]),
             None => {
@@ -163,7 +162,11 @@ impl Scorer for TableScorer {
 }
 
 fn pieces(words: bool) -> Arc<dyn Vocab> {
-    let pieces = if words { vec!["<s>", "</s>", "<unk>", "_a", "_cat", "_cats"] } else { vec!["<s>", "</s>", "<unk>", "_a", "_cat", "s"] };
+    let pieces = if words {
+        vec!["<s>", "</s>", "<unk>", "_a", "_cat", "_cats"]
+    } else {
+        vec!["<s>", "</s>", "<unk>", "_a", "_cat", "s"]
+    };
     Arc::new(Pieces { pieces, words })
 }
 
@@ -234,12 +237,14 @@ fn a_word_known_to_one_member_is_scored_by_that_one_alone() {
     let rescorer = linear(0.3, false);
     let b = |token| f64::from(boundary(&*sub, 0, token));
     let word = f64::from(ln(&*sub, 0, 0, 3)) + f64::from(ln(&*sub, 0, 3, 5)) + b(5) - b(0);
-    let end = 0.3 * (f64::from(ln(&*sub, 0, 5, 1)) - b(5)).exp() + 0.7 * f64::from(ln(&*vocab, 0, 2, 1)).exp();
+    let end =
+        0.3 * (f64::from(ln(&*sub, 0, 5, 1)) - b(5)).exp() + 0.7 * f64::from(ln(&*vocab, 0, 2, 1)).exp();
     assert!((mixed(&rescorer, "as") - word - end.ln()).abs() < 1e-5);
     // What nobody knows is scored by all, with the penalty once.
     let unknown = f64::from(ln(&*sub, 0, 0, 2)) + b(2) - b(0);
     let both = 0.3 * unknown.exp() + 0.7 * f64::from(ln(&*vocab, 0, 0, 2)).exp();
-    let end = 0.3 * (f64::from(ln(&*sub, 0, 2, 1)) - b(2)).exp() + 0.7 * f64::from(ln(&*vocab, 0, 2, 1)).exp();
+    let end =
+        0.3 * (f64::from(ln(&*sub, 0, 2, 1)) - b(2)).exp() + 0.7 * f64::from(ln(&*vocab, 0, 2, 1)).exp();
     assert!((mixed(&rescorer, "zebra") - (both.ln() - 2.0) - end.ln()).abs() < 1e-5);
 }
 
@@ -354,7 +359,9 @@ fn parts_that_do_not_fit_are_refused_before_any_list() {
         fast: false,
     };
     assert!(build(one().lm("sub", Arc::new(table(true)), TextMap::default())).contains("two models"));
-    assert!(build(Rescorer::builder().lm("mix", Arc::new(table(true)), TextMap::default())).contains("`mix`"));
+    assert!(
+        build(Rescorer::builder().lm("mix", Arc::new(table(true)), TextMap::default())).contains("`mix`")
+    );
     assert!(build(one().weight("sub", f64::NAN)).contains("finite"));
     assert!(build(one().unk_penalty(1.0)).contains("at most 0"));
     assert!(build(two().interpolation(linear(&[("sub", 0.5), ("word", 0.6)]))).contains("sum to 1"));
@@ -374,7 +381,12 @@ fn duplicates_are_kept_and_ties_go_to_the_first_pass() {
         .build()
         .unwrap();
     let mut utterance = Utterance {
-        hypotheses: (1..=4).map(|rank| Hypothesis { features: vec![("score".into(), -1.0)], ..Hypothesis::new("a cat", rank) }).collect(),
+        hypotheses: (1..=4)
+            .map(|rank| Hypothesis {
+                features: vec![("score".into(), -1.0)],
+                ..Hypothesis::new("a cat", rank)
+            })
+            .collect(),
         ..Utterance::default()
     };
     rescorer.worker().unwrap().rescore(&mut utterance).unwrap();

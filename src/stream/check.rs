@@ -81,7 +81,9 @@ impl<'a> First<'a> {
         }
         for name in rescorer.combination().weights.spread.keys() {
             let values: Option<Vec<f64>> = utterance.hypotheses.iter().map(|h| h.feature(name)).collect();
-            if let Some(values) = values.filter(|values| values.len() > 1 && values.iter().all(|v| v.is_finite())) {
+            if let Some(values) =
+                values.filter(|values| values.len() > 1 && values.iter().all(|v| v.is_finite()))
+            {
                 let entry = self.spread.entry(name.clone()).or_default();
                 entry.0 += deviation(&values);
                 entry.1 += 1;

@@ -22,7 +22,9 @@ pub(super) fn explain(utterance: &Utterance, rescorer: &Rescorer) -> String {
     };
     let first = utterance.hypotheses.iter().min_by_key(|hypothesis| hypothesis.rank);
     let pair = [("winner", utterance.best()), ("first_pass", first)];
-    let object: serde_json::Map<_, _> =
-        pair.into_iter().filter_map(|(name, hypothesis)| Some((name.to_owned(), terms(hypothesis?)))).collect();
+    let object: serde_json::Map<_, _> = pair
+        .into_iter()
+        .filter_map(|(name, hypothesis)| Some((name.to_owned(), terms(hypothesis?))))
+        .collect();
     serde_json::Value::Object(object).to_string()
 }

@@ -49,14 +49,14 @@ pub(super) fn lines(
     let (sender, receiver) = bounded(0);
     let read = move || {
         let source = Stoppable { input, stop: stop.clone() };
-        let mut lines = match Decoded::open(source) {
+        let lines = match Decoded::open(source) {
             Ok(source) => Lines::new(source, max_line_bytes),
             Err(error) => {
                 let _ = sender.send(Err(error));
                 return;
             }
         };
-        while let Some(line) = lines.next() {
+        for line in lines {
             // What a signal cut off is no record.
             if stop.asked() && line.as_ref().is_ok_and(|line| line.ending == Ending::None) {
                 return;

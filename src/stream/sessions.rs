@@ -40,11 +40,10 @@ impl Sessions {
             inner.used.remove(&before);
         }
         inner.used.insert(now, session.to_vec());
-        if inner.states.len() > self.kept {
-            if let Some((_, oldest)) = inner.used.pop_first() {
+        if inner.states.len() > self.kept
+            && let Some((_, oldest)) = inner.used.pop_first() {
                 inner.states.remove(&oldest);
             }
-        }
     }
 }
 

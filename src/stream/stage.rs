@@ -81,7 +81,9 @@ impl RescoreStage {
     fn start(&mut self, ticket: Ticket, input: &Arc<Input>) -> Result<()> {
         let mut record = self.reader.read(&input.line.bytes)?;
         if let Some(name) = &record.clash {
-            return Err(Error::record(format!("the list has a feature `{name}` of its own, which rescoring would replace")));
+            return Err(Error::record(format!(
+                "the list has a feature `{name}` of its own, which rescoring would replace"
+            )));
         }
         let mut utterance = std::mem::take(&mut record.utterance);
         let mut starts = Vec::new();
@@ -95,7 +97,8 @@ impl RescoreStage {
             let winner = record.winner();
             utterance.hypotheses.retain(|hypothesis| Some(hypothesis.rank) == winner);
         }
-        let deadline = self.plan.deadline.filter(|_| input.kind == Kind::Record).map(|after| input.read + after);
+        let deadline =
+            self.plan.deadline.filter(|_| input.kind == Kind::Record).map(|after| input.read + after);
         self.worker.submit(Request { ticket: ticket.0, utterance, deadline, starts, keep, detail: false });
         self.flights.insert(ticket.0, (input.clone(), record));
         Ok(())
@@ -164,7 +167,8 @@ impl Plan {
         };
         let mut bytes = Vec::with_capacity(2 * input.line.bytes.len());
         let explain = self.explain.then(|| explain::explain(utterance, &self.rescorer));
-        let order: Vec<usize> = (0..utterance.hypotheses.len()).take(self.nbest.unwrap_or(usize::MAX)).collect();
+        let order: Vec<usize> =
+            (0..utterance.hypotheses.len()).take(self.nbest.unwrap_or(usize::MAX)).collect();
         let gained = Gained { order: &order, features: self.rescorer.gained(), explain: explain.as_deref() };
         if let Err(error) = jsonl::write(record, &input.line.bytes, &gained, &mut bytes) {
             return self.passed(input, &reason(&error));
@@ -181,7 +185,12 @@ impl Plan {
             return self.passed(input, reason);
         }
         bytes.extend_from_slice(input.line.ending.bytes());
-        Output { bytes, verdict: Verdict::Passed(reason.to_owned()), hypotheses: 0, took: input.read.elapsed() }
+        Output {
+            bytes,
+            verdict: Verdict::Passed(reason.to_owned()),
+            hypotheses: 0,
+            took: input.read.elapsed(),
+        }
     }
 
     /// The line for a record that goes on as it came, marked where it can be.
@@ -189,7 +198,12 @@ impl Plan {
         let mut bytes = Vec::with_capacity(input.line.bytes.len() + 128);
         jsonl::passed(&input.line.bytes, reason, &mut bytes);
         bytes.extend_from_slice(input.line.ending.bytes());
-        Output { bytes, verdict: Verdict::Passed(reason.to_owned()), hypotheses: 0, took: input.read.elapsed() }
+        Output {
+            bytes,
+            verdict: Verdict::Passed(reason.to_owned()),
+            hypotheses: 0,
+            took: input.read.elapsed(),
+        }
     }
 
     /// The line for what is no record.
@@ -200,7 +214,12 @@ impl Plan {
             jsonl::over(length, limit as u64, &mut bytes);
             bytes.extend_from_slice(input.line.ending.bytes());
             let reason = format!("line of {length} bytes is over the limit of {limit}; see --max-line-bytes");
-            return Output { bytes, verdict: Verdict::Passed(reason), hypotheses: 0, took: input.read.elapsed() };
+            return Output {
+                bytes,
+                verdict: Verdict::Passed(reason),
+                hypotheses: 0,
+                took: input.read.elapsed(),
+            };
         }
         let mut bytes = input.line.bytes.clone();
         bytes.extend_from_slice(input.line.ending.bytes());

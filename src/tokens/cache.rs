@@ -83,12 +83,7 @@ impl WordCache {
                 oov += u32::from(known == Known::No);
             }
         }
-        let entry = Entry {
-            start,
-            end: self.ids.len(),
-            lm_words,
-            oov,
-        };
+        let entry = Entry { start, end: self.ids.len(), lm_words, oov };
         // A longer one will not come again; its tokens go with the next clearing.
         if word.len() <= LONGEST_WORD {
             self.entries.insert(word.into(), entry);
@@ -109,58 +104,28 @@ mod tests {
 
     #[test]
     fn words_within_a_word() {
-        let vocab = Symbols::parse(
-            "words.txt",
-            b"<s> 0\n</s> 1\n<unk> 2\ntwenty 3\none 4\n",
-            5,
-            0,
-            1,
-            Some(2),
-        )
-        .unwrap();
-        let map = TextMap {
-            case: Case::Lower,
-            strip_punctuation: true,
-            split_hyphens: true,
-            ..TextMap::default()
-        };
+        let vocab =
+            Symbols::parse("words.txt", b"<s> 0\n</s> 1\n<unk> 2\ntwenty 3\none 4\n", 5, 0, 1, Some(2))
+                .unwrap();
+        let map =
+            TextMap { case: Case::Lower, strip_punctuation: true, split_hyphens: true, ..TextMap::default() };
         let mut cache = WordCache::default();
         for _ in 0..2 {
             let encoded = cache.encode(&vocab, &map, b"Twenty-nine,");
-            assert_eq!(
-                encoded,
-                Encoded {
-                    ids: &[3, 2],
-                    words: &[0, 1],
-                    lm_words: 2,
-                    oov: 1
-                }
-            );
+            assert_eq!(encoded, Encoded { ids: &[3, 2], words: &[0, 1], lm_words: 2, oov: 1 });
             let encoded = cache.encode(&vocab, &map, b"-");
-            assert_eq!(
-                encoded,
-                Encoded {
-                    ids: &[],
-                    words: &[],
-                    lm_words: 0,
-                    oov: 0
-                }
-            );
+            assert_eq!(encoded, Encoded { ids: &[], words: &[], lm_words: 0, oov: 0 });
         }
         assert_eq!(cache.len(), 2);
     }
 
     #[test]
     fn bounded() {
-        let vocab =
-            Symbols::parse("words.txt", b"<s>\n</s>\n<unk>\na\n", 4, 0, 1, Some(2)).unwrap();
+        let vocab = Symbols::parse("words.txt", b"<s>\n</s>\n<unk>\na\n", 4, 0, 1, Some(2)).unwrap();
         let mut cache = WordCache::default();
         let map = TextMap::default();
         for n in 0..MOST_WORDS + 10 {
-            assert_eq!(
-                cache.encode(&vocab, &map, format!("w{n}").as_bytes()).ids,
-                [2]
-            );
+            assert_eq!(cache.encode(&vocab, &map, format!("w{n}").as_bytes()).ids, [2]);
         }
         assert_eq!(cache.len(), 10);
         cache.encode(&vocab, &map, &[b'a'; 1000]);

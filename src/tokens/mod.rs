@@ -87,28 +87,12 @@ pub fn beside(
     unk: Option<u32>,
 ) -> Result<Arc<dyn Vocab>> {
     let find = |names: &[&str]| {
-        names
-            .iter()
-            .map(|name| folder.join(name))
-            .find(|path| path.is_file())
-            .ok_or_else(|| {
-                Error::model(
-                    folder,
-                    format!(
-                        "no {} in it; put the model's vocabulary there",
-                        names.join(" or ")
-                    ),
-                )
-            })
+        names.iter().map(|name| folder.join(name)).find(|path| path.is_file()).ok_or_else(|| {
+            Error::model(folder, format!("no {} in it; put the model's vocabulary there", names.join(" or ")))
+        })
     };
     Ok(match kind {
-        "words" => Arc::new(Symbols::open(
-            &find(&["tokens.txt", "words.txt"])?,
-            size,
-            bos,
-            eos,
-            unk,
-        )?),
+        "words" => Arc::new(Symbols::open(&find(&["tokens.txt", "words.txt"])?, size, bos, eos, unk)?),
         "sentencepiece" => Arc::new(Pieces::open(&find(&["bpe.model"])?, size, bos, eos, unk)?),
         "characters" => {
             return Err(Error::model(
@@ -119,9 +103,7 @@ pub fn beside(
         _ => {
             return Err(Error::model(
                 folder,
-                format!(
-                    "unknown tokenizer {kind:?}; secondpass.tokenizer is \"words\" or \"sentencepiece\""
-                ),
+                format!("unknown tokenizer {kind:?}; secondpass.tokenizer is \"words\" or \"sentencepiece\""),
             ));
         }
     })
@@ -148,10 +130,7 @@ fn fingerprint<'a>(symbols: impl Iterator<Item = &'a [u8]>) -> u64 {
         hash.update((symbol.len() as u64).to_le_bytes());
         hash.update(symbol);
     }
-    hash.finalize()
-        .iter()
-        .take(8)
-        .fold(0, |number, &byte| number << 8 | u64::from(byte))
+    hash.finalize().iter().take(8).fold(0, |number, &byte| number << 8 | u64::from(byte))
 }
 
 #[cfg(test)]

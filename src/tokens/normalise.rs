@@ -98,8 +98,7 @@ impl TextMap {
 
     fn hyphens(&self, word: &[u8], out: &mut Mapped) {
         if self.split_hyphens && word.contains(&b'-') {
-            word.split(|&byte| byte == b'-')
-                .for_each(|part| self.finish(part, out));
+            word.split(|&byte| byte == b'-').for_each(|part| self.finish(part, out));
         } else {
             self.finish(word, out);
         }
@@ -141,9 +140,7 @@ impl TextMap {
 impl Mapped {
     /// The words in order; none is empty.
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        self.ends.iter().scan(0, |start, &end| {
-            Some(&self.bytes[std::mem::replace(start, end)..end])
-        })
+        self.ends.iter().scan(0, |start, &end| Some(&self.bytes[std::mem::replace(start, end)..end]))
     }
 
     /// Number of words.
@@ -171,23 +168,14 @@ impl Default for Markers {
     /// [`MARKERS`] in any letter case, and everything in square brackets (`[NOISE]`,
     /// `[laughter]`). The unknown word (`<unk>`, `[unk]`) is a word.
     fn default() -> Self {
-        Self {
-            exact: MARKERS
-                .iter()
-                .map(|marker| marker.as_bytes().to_vec())
-                .collect(),
-            brackets: true,
-        }
+        Self { exact: MARKERS.iter().map(|marker| marker.as_bytes().to_vec()).collect(), brackets: true }
     }
 }
 
 impl Markers {
     /// No markers: every token is a word.
     pub fn none() -> Self {
-        Self {
-            exact: Vec::new(),
-            brackets: false,
-        }
+        Self { exact: Vec::new(), brackets: false }
     }
 
     /// One more marker.
@@ -200,11 +188,7 @@ impl Markers {
     /// Whether a token is a marker and no word.
     pub fn contains(&self, token: &[u8]) -> bool {
         let bracketed = self.brackets && matches!(token, [b'[', _, .., b']']) && !is_unknown(token);
-        bracketed
-            || self
-                .exact
-                .iter()
-                .any(|marker| marker.eq_ignore_ascii_case(token))
+        bracketed || self.exact.iter().any(|marker| marker.eq_ignore_ascii_case(token))
     }
 
     /// The words of a text: split at ASCII white space, without markers. This is what `words`
@@ -216,8 +200,7 @@ impl Markers {
 
 /// The tokens of a text: split at ASCII white space, the vertical tab included.
 pub fn split(text: &[u8]) -> impl Iterator<Item = &[u8]> {
-    text.split(|byte| matches!(byte, b' ' | b'\t'..=b'\r'))
-        .filter(|token| !token.is_empty())
+    text.split(|byte| matches!(byte, b' ' | b'\t'..=b'\r')).filter(|token| !token.is_empty())
 }
 
 /// Whether a token is the unknown word as recognisers spell it.
@@ -296,12 +279,8 @@ fn split_at_dashes(word: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = Some(word);
     std::iter::from_fn(move || {
         let word = rest?;
-        let cut = (0..word.len()).find_map(|at| {
-            JOINTS
-                .iter()
-                .find(|j| word[at..].starts_with(j))
-                .map(|j| (at, j.len()))
-        });
+        let cut = (0..word.len())
+            .find_map(|at| JOINTS.iter().find(|j| word[at..].starts_with(j)).map(|j| (at, j.len())));
         rest = cut.map(|(at, len)| &word[at + len..]);
         Some(cut.map_or(word, |(at, _)| &word[..at]))
     })
@@ -320,11 +299,7 @@ fn trim(word: &[u8]) -> &[u8] {
         let opened = inner.first() == Some(&b'\'');
         let closed = inner.len() > 1 && inner.last() == Some(&b'\'');
         // 'tis and dogs' keep theirs.
-        let elision = opened
-            && !closed
-            && inner
-                .get(1)
-                .is_some_and(|&byte| byte != b'\'' && byte != b'-');
+        let elision = opened && !closed && inner.get(1).is_some_and(|&byte| byte != b'\'' && byte != b'-');
         let genitive = closed && !opened && matches!(inner[inner.len() - 2], b's' | b'S');
         if elision || genitive || !(opened || closed) {
             return inner;
@@ -339,12 +314,8 @@ fn first(word: &[u8]) -> Option<char> {
 }
 
 fn last(word: &[u8]) -> Option<char> {
-    (1..=word.len().min(4)).find_map(|len| {
-        std::str::from_utf8(&word[word.len() - len..])
-            .ok()?
-            .chars()
-            .next()
-    })
+    (1..=word.len().min(4))
+        .find_map(|len| std::str::from_utf8(&word[word.len() - len..]).ok()?.chars().next())
 }
 
 /// Punctuation and the symbols written beside words. The complement of letters and digits would
@@ -380,20 +351,13 @@ mod tests {
     fn map(map: &TextMap, word: &str) -> String {
         let mut out = Mapped::default();
         map.map(word.as_bytes(), &mut out);
-        let words: Vec<_> = out
-            .iter()
-            .map(|word| String::from_utf8(word.to_vec()).unwrap())
-            .collect();
+        let words: Vec<_> = out.iter().map(|word| String::from_utf8(word.to_vec()).unwrap()).collect();
         words.join(" ")
     }
 
     #[test]
     fn punctuation_case_and_digits() {
-        let whisper = TextMap {
-            case: Case::Lower,
-            strip_punctuation: true,
-            ..TextMap::default()
-        };
+        let whisper = TextMap { case: Case::Lower, strip_punctuation: true, ..TextMap::default() };
         for (word, expected) in [
             ("Hello,", "hello"),
             ("\u{201c}Well,\u{201d}", "well"),
@@ -415,10 +379,7 @@ mod tests {
             ("'", ""),
             ("''", ""),
             ("''a''", "a"),
-            (
-                "\u{39f}\u{394}\u{39f}\u{3a3}",
-                "\u{3bf}\u{3b4}\u{3bf}\u{3c2}",
-            ),
+            ("\u{39f}\u{394}\u{39f}\u{3a3}", "\u{3bf}\u{3b4}\u{3bf}\u{3c2}"),
             ("\u{bf}qu\u{e9}?", "qu\u{e9}"),
             ("\u{92a}\u{94d}\u{964}", "\u{92a}\u{94d}"),
             ("U.S.", "u.s"),
@@ -426,15 +387,9 @@ mod tests {
             assert_eq!(map(&whisper, word), expected, "{word}");
         }
         assert_eq!(map(&TextMap::default(), "Hello,"), "Hello,");
-        let upper = TextMap {
-            case: Case::Upper,
-            ..TextMap::default()
-        };
+        let upper = TextMap { case: Case::Upper, ..TextMap::default() };
         assert_eq!(map(&upper, "stra\u{df}e,"), "STRASSE,");
-        let split = TextMap {
-            split_hyphens: true,
-            ..TextMap::default()
-        };
+        let split = TextMap { split_hyphens: true, ..TextMap::default() };
         assert_eq!(map(&split, "up-to-date-"), "up to date");
         let spell = TextMap {
             digits: Digits::Spell,
@@ -449,11 +404,7 @@ mod tests {
     #[test]
     fn other_bytes_stay() {
         let mut out = Mapped::default();
-        let all = TextMap {
-            case: Case::Upper,
-            strip_punctuation: true,
-            ..TextMap::default()
-        };
+        let all = TextMap { case: Case::Upper, strip_punctuation: true, ..TextMap::default() };
         all.map(b"\"\xff\xc3\xa9a\xfe,", &mut out);
         assert_eq!(out.iter().collect::<Vec<_>>(), [b"\xff\xc3\x89A\xfe"]);
     }
@@ -469,10 +420,7 @@ mod tests {
                 .collect()
         };
         assert_eq!(
-            words(
-                &markers,
-                "<s> a <SIL>\tcat [NOISE] <unk> [unk] sat\x0b-pau- []\r\n</s>"
-            ),
+            words(&markers, "<s> a <SIL>\tcat [NOISE] <unk> [unk] sat\x0b-pau- []\r\n</s>"),
             ["a", "cat", "<unk>", "[unk]", "sat", "[]"]
         );
         assert_eq!(words(&Markers::none(), "<s> [a]"), ["<s>", "[a]"]);
@@ -482,21 +430,10 @@ mod tests {
     #[test]
     fn options_as_written() {
         let map: TextMap =
-            toml::from_str("case = \"lower\"\nstrip_punctuation = true\ndigits = \"spell\"")
-                .unwrap();
-        assert_eq!(
-            (map.case, map.strip_punctuation, map.digits),
-            (Case::Lower, true, Digits::Spell)
-        );
-        let error = toml::from_str::<TextMap>("case = \"small\"")
-            .unwrap_err()
-            .to_string();
-        assert!(
-            ["keep", "lower", "upper"]
-                .iter()
-                .all(|valid| error.contains(valid)),
-            "{error}"
-        );
+            toml::from_str("case = \"lower\"\nstrip_punctuation = true\ndigits = \"spell\"").unwrap();
+        assert_eq!((map.case, map.strip_punctuation, map.digits), (Case::Lower, true, Digits::Spell));
+        let error = toml::from_str::<TextMap>("case = \"small\"").unwrap_err().to_string();
+        assert!(["keep", "lower", "upper"].iter().all(|valid| error.contains(valid)), "{error}");
 
         #[derive(Deserialize)]
         struct Options {
@@ -504,16 +441,8 @@ mod tests {
         }
         let options = |text| toml::from_str::<Options>(text).map(|options| options.markers);
         assert_eq!(options("markers = \"none\"").unwrap(), Markers::none());
-        assert_eq!(
-            options("markers = [\"hm\"]").unwrap(),
-            Markers::default().and("hm")
-        );
-        assert!(
-            options("markers = \"all\"")
-                .unwrap_err()
-                .to_string()
-                .contains("\"none\"")
-        );
+        assert_eq!(options("markers = [\"hm\"]").unwrap(), Markers::default().and("hm"));
+        assert!(options("markers = \"all\"").unwrap_err().to_string().contains("\"none\""));
     }
 
     proptest! {

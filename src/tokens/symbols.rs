@@ -52,39 +52,17 @@ impl Symbols {
         super::check_specials(size, bos, eos, unk).map_err(fail)?;
         let unk = match unk {
             Some(unk) => unk,
-            None => symbols
-                .iter()
-                .position(|symbol| symbol.as_deref().is_some_and(is_unknown))
-                .ok_or_else(|| {
-                    fail(
-                        "has no <unk>; name the token of unknown words in the model's metadata"
-                            .into(),
-                    )
-                })? as u32,
+            None => symbols.iter().position(|symbol| symbol.as_deref().is_some_and(is_unknown)).ok_or_else(
+                || fail("has no <unk>; name the token of unknown words in the model's metadata".into()),
+            )? as u32,
         };
         let words = |(id, symbol): (usize, &Option<Box<[u8]>>)| Some((symbol.clone()?, id as u32));
-        let control = |word: &[u8], id| {
-            id == bos || id == eos || id == unk || is_unknown(word) || is_control(word)
-        };
-        let ids = symbols
-            .iter()
-            .enumerate()
-            .filter_map(words)
-            .filter(|(word, id)| !control(word, *id))
-            .collect();
-        let hash = fingerprint(
-            symbols
-                .iter()
-                .map(|symbol| symbol.as_deref().unwrap_or_default()),
-        );
-        Ok(Self {
-            ids,
-            symbols,
-            bos,
-            eos,
-            unk,
-            hash,
-        })
+        let control =
+            |word: &[u8], id| id == bos || id == eos || id == unk || is_unknown(word) || is_control(word);
+        let ids =
+            symbols.iter().enumerate().filter_map(words).filter(|(word, id)| !control(word, *id)).collect();
+        let hash = fingerprint(symbols.iter().map(|symbol| symbol.as_deref().unwrap_or_default()));
+        Ok(Self { ids, symbols, bos, eos, unk, hash })
     }
 }
 
@@ -127,10 +105,7 @@ impl Vocab for Symbols {
     }
 
     fn symbol(&self, token: u32) -> Option<Vec<u8>> {
-        self.symbols
-            .get(token as usize)?
-            .as_deref()
-            .map(<[u8]>::to_vec)
+        self.symbols.get(token as usize)?.as_deref().map(<[u8]>::to_vec)
     }
 
     fn hash(&self) -> u64 {
@@ -141,18 +116,11 @@ impl Vocab for Symbols {
 /// The symbol of each id below `size`.
 fn table(bytes: &[u8], size: usize) -> Result<Vec<Option<Box<[u8]>>>, String> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    let lines = || {
-        bytes
-            .split(|&byte| byte == b'\n')
-            .enumerate()
-            .filter(|(_, line)| split(line).next().is_some())
-    };
+    let lines =
+        || bytes.split(|&byte| byte == b'\n').enumerate().filter(|(_, line)| split(line).next().is_some());
     // Without ids a lone number is a word; with ids it is the id of the symbol " ".
-    let numbered = lines().all(|(_, line)| {
-        split(line)
-            .last()
-            .is_some_and(|last| number(last).is_some())
-    }) && lines().any(|(_, line)| split(line).count() == 2);
+    let numbered = lines().all(|(_, line)| split(line).last().is_some_and(|last| number(last).is_some()))
+        && lines().any(|(_, line)| split(line).count() == 2);
     let mut symbols = vec![None; size];
     let mut lines_of = HashMap::new();
     for (id, (line, text)) in lines().enumerate() {
@@ -199,47 +167,25 @@ fn table(bytes: &[u8], size: usize) -> Result<Vec<Option<Box<[u8]>>>, String> {
 
 /// Tables of subword pieces do not say how a word is cut.
 fn refuse_pieces(symbols: &[Option<Box<[u8]>>]) -> Result<(), String> {
-    let count = |test: fn(&[u8]) -> bool| {
-        symbols
-            .iter()
-            .flatten()
-            .filter(|symbol| test(symbol))
-            .count()
-    };
+    let count = |test: fn(&[u8]) -> bool| symbols.iter().flatten().filter(|symbol| test(symbol)).count();
     if count(|symbol| symbol.starts_with("\u{2581}".as_bytes())) > 2 {
-        return Err(
-            "has pieces of words (\u{2581}), and how words are cut is in bpe.model: \
+        return Err("has pieces of words (\u{2581}), and how words are cut is in bpe.model: \
                     put it beside the model, and set secondpass.tokenizer = \"sentencepiece\""
-                .into(),
-        );
+            .into());
     }
     if 5 * count(|symbol| symbol.ends_with(b"@@") && symbol.len() > 2) > symbols.len() {
-        return Err(
-            "has pieces of words in subword-nmt's spelling (@@), which cannot be read yet".into(),
-        );
+        return Err("has pieces of words in subword-nmt's spelling (@@), which cannot be read yet".into());
     }
     Ok(())
 }
 
 /// A symbol that a text never means, even if it spells it.
 fn is_control(symbol: &[u8]) -> bool {
-    const CONTROL: [&str; 10] = [
-        "<s>",
-        "</s>",
-        "<sos>",
-        "<eos>",
-        "<bos>",
-        "<sos/eos>",
-        "<blk>",
-        "<blank>",
-        "<eps>",
-        "<pad>",
-    ];
+    const CONTROL: [&str; 10] =
+        ["<s>", "</s>", "<sos>", "<eos>", "<bos>", "<sos/eos>", "<blk>", "<blank>", "<eps>", "<pad>"];
     is_disambiguation(symbol)
         || symbol == b" "
-        || CONTROL
-            .iter()
-            .any(|c| c.as_bytes().eq_ignore_ascii_case(symbol))
+        || CONTROL.iter().any(|c| c.as_bytes().eq_ignore_ascii_case(symbol))
 }
 
 fn is_disambiguation(symbol: &[u8]) -> bool {
@@ -272,24 +218,14 @@ mod tests {
     #[test]
     fn with_ids_in_any_order() {
         let vocab =
-            parse(b"<eps> 3\r\ncat\t5\r\n\r\n<s> 0\n</s> 1\n<UNK> 2\nZ\xfcrich 7\n#0 8\n#12 99")
-                .unwrap();
+            parse(b"<eps> 3\r\ncat\t5\r\n\r\n<s> 0\n</s> 1\n<UNK> 2\nZ\xfcrich 7\n#0 8\n#12 99").unwrap();
         assert_eq!(encode(&vocab, b"cat"), (vec![5], Known::Yes));
         assert_eq!(encode(&vocab, b"Z\xfcrich"), (vec![7], Known::Yes));
         for word in ["dog", "</s>", "<s>", "<eps>", "<unk>", "<UNK>", "#0", "Cat"] {
-            assert_eq!(
-                encode(&vocab, word.as_bytes()),
-                (vec![2], Known::No),
-                "{word}"
-            );
+            assert_eq!(encode(&vocab, word.as_bytes()), (vec![2], Known::No), "{word}");
         }
         assert_eq!(
-            (
-                vocab.size(),
-                vocab.symbol(5),
-                vocab.symbol(4),
-                vocab.symbol(99)
-            ),
+            (vocab.size(), vocab.symbol(5), vocab.symbol(4), vocab.symbol(99)),
             (8, Some(b"cat".to_vec()), None, None)
         );
         assert!(vocab.words() && vocab.starts_word(5));
@@ -301,10 +237,7 @@ mod tests {
         assert_eq!(encode(&vocab, b"1"), (vec![3], Known::Yes));
         let given = parse(b"2 4\n1 3\n<s> 0\n</s> 1\n<unk> 2\n").unwrap();
         assert_eq!(given.hash(), vocab.hash());
-        assert_ne!(
-            parse(b"<s>\n</s>\n<unk>\n2\n1\n").unwrap().hash(),
-            vocab.hash()
-        );
+        assert_ne!(parse(b"<s>\n</s>\n<unk>\n2\n1\n").unwrap().hash(), vocab.hash());
         let found = Symbols::parse("words.txt", b"a\nb\n<unk>\n", 3, 0, 1, None).unwrap();
         assert_eq!(found.unk(), Some(2));
     }
@@ -318,22 +251,15 @@ mod tests {
             (b"a 0\nb c 1\n", "line 2: \"b c 1\""),
             (b"a 0\nb\n", "line 1"),
             (b"\n", "no symbols"),
-            (
-                "\u{2581}a 0\n\u{2581}b 1\n\u{2581}c 2".as_bytes(),
-                "bpe.model",
-            ),
+            ("\u{2581}a 0\n\u{2581}b 1\n\u{2581}c 2".as_bytes(), "bpe.model"),
             (b"a@@ 0\nb@@ 1\nc 2", "subword-nmt"),
         ] {
             let error = parse(bytes).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         }
-        let error = Symbols::parse("words.txt", b"a\nb\n", 2, 0, 1, None)
-            .unwrap_err()
-            .to_string();
+        let error = Symbols::parse("words.txt", b"a\nb\n", 2, 0, 1, None).unwrap_err().to_string();
         assert!(error.contains("<unk>"), "{error}");
-        let error = Symbols::parse("words.txt", b"a\nb\n", 2, 0, 2, Some(1))
-            .unwrap_err()
-            .to_string();
+        let error = Symbols::parse("words.txt", b"a\nb\n", 2, 0, 2, Some(1)).unwrap_err().to_string();
         assert!(error.contains("eos"), "{error}");
     }
 

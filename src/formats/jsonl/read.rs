@@ -50,17 +50,18 @@ pub(super) struct Layout {
     pub ranks: Vec<(u32, u32)>,
 }
 
+impl Record {
+    /// First-pass rank of the hypothesis that is written first: in our own output the one that
+    /// was chosen. `None` for an empty list.
+    pub fn winner(&self) -> Option<u32> {
+        self.layout.ranks.iter().find(|(_, slot)| *slot == 0).map(|(rank, _)| *rank)
+    }
+}
+
 impl Reader {
     /// A reader for records that will be given these features.
     pub fn new(own: OwnNames) -> Self {
-        Self {
-            own,
-            known: Vec::new(),
-            index: HashMap::new(),
-            last: 0,
-            priorities: Vec::new(),
-            clash: None,
-        }
+        Self { own, known: Vec::new(), index: HashMap::new(), last: 0, priorities: Vec::new(), clash: None }
     }
 
     /// The record in `line`, which has no line ending. One pass checks it, one finds its
@@ -92,9 +93,7 @@ impl Reader {
         cursor.open(b'[')?;
         while cursor.item(b']')?.is_some() {
             if slots.len() >= MAX_HYPOTHESES {
-                return Err(Error::record(format!(
-                    "more than {MAX_HYPOTHESES} hypotheses: cut the list"
-                )));
+                return Err(Error::record(format!("more than {MAX_HYPOTHESES} hypotheses: cut the list")));
             }
             let number = slots.len() as u32 + 1;
             let first = cursor.peek();
@@ -106,8 +105,7 @@ impl Reader {
                     None
                 }
                 b'{' if !parallel => {
-                    let len =
-                        utterance.hypotheses.last().map_or(0, |h: &Hypothesis| h.features.len());
+                    let len = utterance.hypotheses.last().map_or(0, |h: &Hypothesis| h.features.len());
                     hypothesis.features.reserve_exact(len);
                     self.hypothesis(&mut cursor, own, &mut hypothesis)?
                 }
@@ -140,8 +138,7 @@ impl Reader {
     ) -> Result<Option<u32>> {
         let line = cursor.line;
         let start = cursor.at;
-        let at =
-            |what: &str| format!("hypothesis {} at byte {}: {what}", hypothesis.rank, start + 1);
+        let at = |what: &str| format!("hypothesis {} at byte {}: {what}", hypothesis.rank, start + 1);
         let mut text = Best::default();
         let mut seen = [false; 4];
         let mut once = |which: usize, key: &str| match std::mem::replace(&mut seen[which], true) {
@@ -168,7 +165,9 @@ impl Reader {
                 b"rank" if own => {
                     once(3, "rank")?;
                     rank = Some(whole(cursor.value()?.of(line)).ok_or_else(|| {
-                        Error::record(at("`rank` is no whole number from 1: drop `secondpass` to rescore it anew"))
+                        Error::record(at(
+                            "`rank` is no whole number from 1: drop `secondpass` to rescore it anew",
+                        ))
                     })?);
                 }
                 b"confidence" | b"Confidence" if is_number(first) => {
@@ -179,9 +178,7 @@ impl Reader {
                     if let Some(place) = names::place(names::TEXT, key) {
                         let value = cursor.value()?;
                         if first == b'"' && !text.offer(place, value) {
-                            return Err(Error::record(at(
-                                "two members of one name for the text: keep one",
-                            )));
+                            return Err(Error::record(at("two members of one name for the text: keep one")));
                         }
                     } else if is_number(first) && names::feature(key).is_some() {
                         let known = self.known(key);
@@ -200,8 +197,7 @@ impl Reader {
             let mut value = number(span.of(line));
             if always || names::TEXT[usize::from(place)] == "transcript" {
                 if !(value.is_nan() || (0.0..=1.0).contains(&value)) {
-                    let what =
-                        format!("confidence {value} is no probability: name a log score `score`");
+                    let what = format!("confidence {value} is no probability: name a log score `score`");
                     return Err(Error::record(at(&what)));
                 }
                 value = finite(value.ln());
@@ -213,12 +209,7 @@ impl Reader {
     }
 
     /// Reads the value of `scores`: an object, or one number.
-    fn scores(
-        &mut self,
-        cursor: &mut Cursor<'_>,
-        own: bool,
-        features: &mut Vec<(Name, f64)>,
-    ) -> Result<()> {
+    fn scores(&mut self, cursor: &mut Cursor<'_>, own: bool, features: &mut Vec<(Name, f64)>) -> Result<()> {
         let line = cursor.line;
         match cursor.peek() {
             b'{' => {}
@@ -229,8 +220,7 @@ impl Reader {
                 return self.add(features, known, 0, value);
             }
             _ => {
-                let what =
-                    format!("`scores` at byte {} is neither an object nor a number", cursor.at + 1);
+                let what = format!("`scores` at byte {} is neither an object nor a number", cursor.at + 1);
                 return Err(Error::record(what + ": write {\"am\":..,\"lm\":..}"));
             }
         }
@@ -253,21 +243,14 @@ impl Reader {
             }
         }
         // Ours takes its place, so it must have become `score`.
-        if total
-            && features.iter().zip(&self.priorities).any(|((n, _), &p)| &**n == "score" && p != 4)
-        {
+        if total && features.iter().zip(&self.priorities).any(|((n, _), &p)| &**n == "score" && p != 4) {
             self.clash.get_or_insert_with(|| "total".to_owned());
         }
         Ok(())
     }
 
     /// Reads an object of numbers and lists of numbers.
-    fn lists(
-        &mut self,
-        cursor: &mut Cursor<'_>,
-        place: u16,
-        features: &mut Vec<(Name, f64)>,
-    ) -> Result<()> {
+    fn lists(&mut self, cursor: &mut Cursor<'_>, place: u16, features: &mut Vec<(Name, f64)>) -> Result<()> {
         let line = cursor.line;
         cursor.open(b'{')?;
         while let Some(member) = cursor.member()? {
@@ -333,17 +316,14 @@ impl Reader {
                     priorities[n] = std::mem::take(&mut self.priorities);
                 } else {
                     let value = cursor.value()?;
-                    if let (Some(hypothesis), true) =
-                        (hypotheses.get_mut(n), !rank && is_number(first))
-                    {
+                    if let (Some(hypothesis), true) = (hypotheses.get_mut(n), !rank && is_number(first)) {
                         self.priorities = std::mem::take(&mut priorities[n]);
                         let known = self.known(&key);
                         self.add(&mut hypothesis.features, known, 3, number(value.of(line)))?;
                         priorities[n] = std::mem::take(&mut self.priorities);
                     } else if let (Some(slot), true) = (ranks.get_mut(n), rank) {
                         *slot = Some(whole(value.of(line)).ok_or_else(|| {
-                            let what =
-                                format!("`rank` at byte {} is no whole number from 1", at + 1);
+                            let what = format!("`rank` at byte {} is no whole number from 1", at + 1);
                             Error::record(what + ": drop `secondpass` to rescore it anew")
                         })?);
                     }
@@ -365,13 +345,7 @@ impl Reader {
 
     /// Adds a feature, unless one of a better name has been read: `place` 0 is in `scores`, 1
     /// `feat`, 2 `features`, 3 flat.
-    fn add(
-        &mut self,
-        features: &mut Vec<(Name, f64)>,
-        known: usize,
-        place: u16,
-        value: f64,
-    ) -> Result<()> {
+    fn add(&mut self, features: &mut Vec<(Name, f64)>, known: usize, place: u16, value: f64) -> Result<()> {
         let known = &self.known[known];
         if known.clash {
             self.clash.get_or_insert_with(|| known.name.to_string());
@@ -380,9 +354,7 @@ impl Reader {
         if let Some(at) = features.iter().position(|(name, _)| Arc::ptr_eq(name, &known.name)) {
             if self.priorities[at] == priority {
                 let key = String::from_utf8_lossy(&known.key);
-                return Err(Error::record(format!(
-                    "two features `{key}` in one hypothesis: keep one"
-                )));
+                return Err(Error::record(format!("two features `{key}` in one hypothesis: keep one")));
             }
             if self.priorities[at] > priority {
                 self.priorities[at] = priority;
@@ -482,8 +454,7 @@ impl Top {
                         fresh = top.id.offer(place, value);
                     } else if let Some(place) = names::place(names::SESSION, key) {
                         fresh = top.session.offer(place, value);
-                    } else if let (b'"', Some(place)) = (first, names::place(names::REFERENCE, key))
-                    {
+                    } else if let (b'"', Some(place)) = (first, names::place(names::REFERENCE, key)) {
                         fresh = top.reference[usize::from(place)].replace(value).is_none();
                     }
                 }
@@ -513,9 +484,7 @@ impl Top {
             if !fresh {
                 let key = String::from_utf8_lossy(key);
                 let at = member.key.start + 1;
-                return Err(Error::record(format!(
-                    "a second member `{key}` at byte {at}: keep one"
-                )));
+                return Err(Error::record(format!("a second member `{key}` at byte {at}: keep one")));
             }
         }
         Ok(top)
@@ -574,9 +543,7 @@ impl Best {
 fn validate(line: &[u8]) -> Result<()> {
     let text = std::str::from_utf8(line).map_err(|e| {
         let at = e.valid_up_to() + 1;
-        Error::record(format!(
-            "not UTF-8 at byte {at}, as JSON must be: convert it (`iconv -t UTF-8`)"
-        ))
+        Error::record(format!("not UTF-8 at byte {at}, as JSON must be: convert it (`iconv -t UTF-8`)"))
     })?;
     serde_json::from_str::<IgnoredAny>(text).map(drop).map_err(|e| {
         let before = line.split_inclusive(|&b| b == b'\n').take(e.line().saturating_sub(1));
@@ -593,13 +560,11 @@ fn validate(line: &[u8]) -> Result<()> {
 
 /// Puts hypotheses in first-pass order; gives rank and slot of each.
 fn order(hypotheses: &mut [Hypothesis], ranks: &[Option<u32>]) -> Result<Vec<(u32, u32)>> {
-    let mut pairs: Vec<_> =
-        (0..).zip(ranks).map(|(slot, rank)| (rank.unwrap_or(slot + 1), slot)).collect();
+    let mut pairs: Vec<_> = (0..).zip(ranks).map(|(slot, rank)| (rank.unwrap_or(slot + 1), slot)).collect();
     if ranks.iter().all(Option::is_none) {
         return Ok(pairs);
     }
-    let bad =
-        |what: String| Err(Error::record(what + ": drop `secondpass` to rescore the list anew"));
+    let bad = |what: String| Err(Error::record(what + ": drop `secondpass` to rescore the list anew"));
     if let Some(at) = ranks.iter().position(Option::is_none) {
         return bad(format!("hypothesis {} has no `rank`", at + 1));
     }

@@ -104,9 +104,8 @@ impl<'a> Cursor<'a> {
             _ => {
                 let start = self.at;
                 let rest = self.line.get(start..).unwrap_or_default();
-                let len = rest
-                    .iter()
-                    .position(|b| matches!(b, b',' | b'}' | b']' | b' ' | b'\t' | b'\r' | b'\n'));
+                let len =
+                    rest.iter().position(|b| matches!(b, b',' | b'}' | b']' | b' ' | b'\t' | b'\r' | b'\n'));
                 self.at = start + len.unwrap_or(rest.len());
                 if self.at == start { Err(self.lost()) } else { Ok(Span { start, end: self.at }) }
             }
@@ -216,9 +215,7 @@ impl<'a> Pieces<'a> {
     /// Writes a member up to its value.
     pub fn lead(&mut self, piece: &Piece, out: &mut Vec<u8>) {
         self.comma(out);
-        out.extend_from_slice(
-            Span { start: piece.lead, end: piece.value.start }.of(self.cursor.line),
-        );
+        out.extend_from_slice(Span { start: piece.lead, end: piece.value.start }.of(self.cursor.line));
     }
 
     /// Writes a member from its value on.
@@ -229,9 +226,7 @@ impl<'a> Pieces<'a> {
     /// Writes a member under another name, which needs no escapes.
     pub fn renamed(&mut self, piece: &Piece, key: &str, out: &mut Vec<u8>) {
         self.comma(out);
-        out.extend_from_slice(
-            Span { start: piece.lead, end: piece.key.start }.of(self.cursor.line),
-        );
+        out.extend_from_slice(Span { start: piece.lead, end: piece.key.start }.of(self.cursor.line));
         out.push(b'"');
         out.extend_from_slice(key.as_bytes());
         out.push(b'"');
@@ -324,11 +319,9 @@ fn hex(bytes: &[u8], at: usize) -> u32 {
 fn push_code(code: u32, out: &mut Vec<u8>) {
     match char::from_u32(code) {
         Some(c) => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
-        None => out.extend([
-            0xE0 | (code >> 12) as u8,
-            0x80 | (code >> 6 & 63) as u8,
-            0x80 | (code & 63) as u8,
-        ]),
+        None => {
+            out.extend([0xE0 | (code >> 12) as u8, 0x80 | (code >> 6 & 63) as u8, 0x80 | (code & 63) as u8])
+        }
     }
 }
 

@@ -30,8 +30,7 @@ fn features(record: &Record, at: usize) -> String {
 fn rescore(record: &mut Record) {
     record.utterance.status = Status::Ok;
     for h in &mut record.utterance.hypotheses {
-        let hash =
-            h.bytes.iter().fold(7u64, |hash, &b| hash.wrapping_mul(31).wrapping_add(u64::from(b)));
+        let hash = h.bytes.iter().fold(7u64, |hash, &b| hash.wrapping_mul(31).wrapping_add(u64::from(b)));
         h.set(&"rnnlm".into(), -((hash % 1000) as f64) / 7.0);
         h.set(&"words".into(), (hash % 5) as f64);
         h.set(&"rnnlm.oov".into(), 0.0);
@@ -42,8 +41,7 @@ fn rescore(record: &mut Record) {
 fn written(record: &Record, line: &str, order: &[usize]) -> String {
     let names = ["rnnlm", "words", "rnnlm.oov"].map(Name::from);
     let mut out = b"kept".to_vec();
-    write(record, line.as_bytes(), &Gained { order, features: &names, explain: None }, &mut out)
-        .unwrap();
+    write(record, line.as_bytes(), &Gained { order, features: &names, explain: None }, &mut out).unwrap();
     String::from_utf8(out).unwrap().strip_prefix("kept").unwrap().to_owned()
 }
 
@@ -134,15 +132,15 @@ fn the_shapes_of_the_field() {
         (texts(&record).join("|"), features(&record, 0), record.utterance.reference)
     };
     // Vosk: a logarithm.
-    let vosk = r#"{"alternatives":[{"confidence":231.43,"text":"one two","result":[{"word":"one","start":0.1}]}]}"#;
+    let vosk =
+        r#"{"alternatives":[{"confidence":231.43,"text":"one two","result":[{"word":"one","start":0.1}]}]}"#;
     assert_eq!(one(vosk), ("one two".into(), "score=231.43".into(), None));
     // Google: a probability; 0 means it is not known.
-    let google = r#"{"alternatives":[{"transcript":"a","confidence":1.0},{"transcript":"b","confidence":0.0}]}"#;
+    let google =
+        r#"{"alternatives":[{"transcript":"a","confidence":1.0},{"transcript":"b","confidence":0.0}]}"#;
     assert_eq!(one(google), ("a|b".into(), "score=0".into(), None));
     assert!(read(google).unwrap().utterance.hypotheses[1].feature("score").unwrap().is_nan());
-    assert!(
-        error(r#"{"alternatives":[{"transcript":"a","confidence":-3}]}"#).contains("probability")
-    );
+    assert!(error(r#"{"alternatives":[{"transcript":"a","confidence":-3}]}"#).contains("probability"));
     let azure = r#"{"NBest":[{"Confidence":0.5,"Lexical":"two","ITN":"2","Display":"Two."}]}"#;
     assert_eq!(one(azure), ("two".into(), format!("score={}", 0.5f64.ln()), None));
     // sherpa-onnx: its own best is not the reference.
@@ -151,13 +149,13 @@ fn the_shapes_of_the_field() {
     // Whisper.
     let whisper = r#"{"text":"x","segments":[],"candidates":[{"text":"y"}],"output":"z"}"#;
     assert_eq!(one(whisper), ("y".into(), String::new(), Some(b"z".to_vec())));
-    let hf =
-        r#"{"text":["a","b"],"logit_score":[-1,-2],"lm_score":[-3,null],"word_offsets":[[],[1]]}"#;
+    let hf = r#"{"text":["a","b"],"logit_score":[-1,-2],"lm_score":[-3,null],"word_offsets":[[],[1]]}"#;
     assert_eq!(one(hf), ("a|b".into(), "am=-1 lm=-3".into(), None));
     assert_eq!(features(&read(hf).unwrap(), 1), "am=-2 lm=NaN");
     let hypo2trans = r#"{"input":["h1","h2"],"output":"ref"}"#;
     assert_eq!(one(hypo2trans), ("h1|h2".into(), String::new(), Some(b"ref".to_vec())));
-    let moses = r#"{"id":0,"nbest":[{"hyp":"a","feat":{"lm":[-1,-2],"tm":[-3],"d":-4,"x":"y"},"features":[1,2]}]}"#;
+    let moses =
+        r#"{"id":0,"nbest":[{"hyp":"a","feat":{"lm":[-1,-2],"tm":[-3],"d":-4,"x":"y"},"features":[1,2]}]}"#;
     assert_eq!(one(moses), ("a".into(), "lm0=-1 lm1=-2 tm=-3 d=-4".into(), None));
     let plain_list_of_scores = r#"{"hyps":["a","b"],"scores":[-1,-2]}"#;
     assert_eq!(one(plain_list_of_scores), ("a|b".into(), "score=-1".into(), None));
@@ -174,13 +172,11 @@ fn values_are_values_or_missing() {
 
 #[test]
 fn text_comes_as_it_says() {
-    let line = r#"{"\u0069d":"\u00fc","hyps":[{"t\u0065xt":"\"\\\/ \ud83d\ude00 \ud800","x":"\\"},{"text":""}]}"#;
+    let line =
+        r#"{"\u0069d":"\u00fc","hyps":[{"t\u0065xt":"\"\\\/ \ud83d\ude00 \ud800","x":"\\"},{"text":""}]}"#;
     let record = read(line).unwrap();
     assert_eq!(record.utterance.id, "ü".as_bytes());
-    assert_eq!(
-        record.utterance.hypotheses[0].bytes,
-        [r#""\/ 😀 "#.as_bytes(), b"\xED\xA0\x80"].concat()
-    );
+    assert_eq!(record.utterance.hypotheses[0].bytes, [r#""\/ 😀 "#.as_bytes(), b"\xED\xA0\x80"].concat());
     assert_eq!(record.utterance.hypotheses[1].bytes, b"");
 }
 
@@ -209,10 +205,7 @@ fn what_is_wrong_is_said() {
             r#"{"hyps":[{"text":"a","rank":1},{"text":"a","rank":1}],"secondpass":{}}"#,
             "two hypotheses of `rank` 1",
         ),
-        (
-            r#"{"hyps":[{"text":"a","rank":1},{"text":"a"}],"secondpass":{}}"#,
-            "hypothesis 2 has no `rank`",
-        ),
+        (r#"{"hyps":[{"text":"a","rank":1},{"text":"a"}],"secondpass":{}}"#, "hypothesis 2 has no `rank`"),
     ] {
         assert!(error(line).contains(says), "{line}: {}", error(line));
     }
@@ -226,9 +219,7 @@ fn what_is_wrong_is_said() {
 fn clashes_are_reported_outside_our_own_output() {
     let clash = |scores: &str| {
         let foreign = format!(r#"{{"hyps":[{{"text":"a","scores":{scores}}}]}}"#);
-        let own = format!(
-            r#"{{"hyps":[{{"text":"a","scores":{scores}}}],"secondpass":{{"status":"ok"}}}}"#
-        );
+        let own = format!(r#"{{"hyps":[{{"text":"a","scores":{scores}}}],"secondpass":{{"status":"ok"}}}}"#);
         let own = read(&own).unwrap();
         assert_eq!(own.clash, None);
         (read(&foreign).unwrap().clash.unwrap_or_default(), features(&own, 0))
@@ -268,16 +259,14 @@ fn a_first_pass_total_is_kept_as_score() {
     assert!(got.contains(r#"{ "score" : -7.0,"rnnlm":"#), "{got}");
     assert!(got.contains(r#"{"score":-2.50,"rnnlm":"#), "{got}");
     let again = read(&got).unwrap();
-    assert_eq!(
-        (features(&again, 0), features(&again, 1)),
-        ("score=-7".into(), "score=-2.5".into())
-    );
+    assert_eq!((features(&again, 0), features(&again, 1)), ("score=-7".into(), "score=-2.5".into()));
     assert_eq!(rescored(&got, &[1, 0]), got);
 }
 
 #[test]
 fn parallel_lists_move_together() {
-    let line = r#"{"text":["a","b","c"],"lm_score":[-1, -2.0 ,null],"word_offsets":[[0],[1],[2]],"n":3,"s":[1,2]}"#;
+    let line =
+        r#"{"text":["a","b","c"],"lm_score":[-1, -2.0 ,null],"word_offsets":[[0],[1],[2]],"n":3,"s":[1,2]}"#;
     let got = rescored(line, &[2, 0]);
     let start = r#"{"text":["c","a"],"lm_score":[null, -1],"word_offsets":[[2],[0]],"n":3,"s":[1,2],"scores":[{"rnnlm":"#;
     assert!(got.starts_with(start), "{got}");
@@ -289,10 +278,7 @@ fn parallel_lists_move_together() {
     assert_eq!(rescored(&got, &[1, 0]), got);
     let with_scores = r#"{"hyps":["a","b"],"scores":[-1,{"am":-2}]}"#;
     let got = rescored(with_scores, &[1, 0]);
-    assert!(
-        got.contains(r#""scores":[{"am":-2,"rnnlm""#) && got.contains(r#"{"score":-1,"rnnlm""#),
-        "{got}"
-    );
+    assert!(got.contains(r#""scores":[{"am":-2,"rnnlm""#) && got.contains(r#"{"score":-1,"rnnlm""#), "{got}");
     assert_eq!(rescored(&got, &[1, 0]), got);
 }
 
@@ -319,15 +305,13 @@ fn passed_records_come_as_they_were() {
     assert_eq!(out, b"{\"\xff\":1}");
     out.clear();
     over(5, 3, &mut out);
-    let want =
-        r#"{"secondpass":{"status":"passed","reason":"line of 5 bytes is over the limit of 3"}}"#;
+    let want = r#"{"secondpass":{"status":"passed","reason":"line of 5 bytes is over the limit of 3"}}"#;
     assert_eq!(std::str::from_utf8(&out).unwrap(), want);
 }
 
 #[test]
 fn our_own_output_passes_as_it_first_came() {
-    let line =
-        r#"{"hyps":[{"text":"a","scores":{"total":-1}},{"text":"b","scores":{"total":-2.0}}]}"#;
+    let line = r#"{"hyps":[{"text":"a","scores":{"total":-1}},{"text":"b","scores":{"total":-2.0}}]}"#;
     let own = rescored(line, &[1, 0]);
     let mut record = read(&own).unwrap();
     record.utterance.status = Status::Passed("x".to_owned());
@@ -347,8 +331,7 @@ fn strangers_are_refused() {
     let line = r#"{"hyps":["a","b"]}"#;
     let record = read(line).unwrap();
     let mut out = b"x".to_vec();
-    for (line, order) in
-        [(line, &[2][..]), (line, &[0, 0, 1]), ("{}", &[0]), (r#"{"hyps":[#a","b"]}"#, &[0])]
+    for (line, order) in [(line, &[2][..]), (line, &[0, 0, 1]), ("{}", &[0]), (r#"{"hyps":[#a","b"]}"#, &[0])]
     {
         let gained = Gained { order, features: &[], explain: Some("1") };
         let _ = write(&record, line.as_bytes(), &gained, &mut out);
@@ -395,13 +378,11 @@ fn survives(reader: &mut Reader, line: &[u8], read_well: &mut usize) {
         Ok(mut record) => {
             *read_well += 1;
             let order: Vec<_> = (0..record.utterance.hypotheses.len()).rev().collect();
-            write(&record, line, &Gained { order: &order, features: &[], explain: None }, &mut out)
-                .unwrap();
+            write(&record, line, &Gained { order: &order, features: &[], explain: None }, &mut out).unwrap();
             reader.read(&out).unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&out)));
             out.clear();
             record.utterance.status = Status::Passed("x".to_owned());
-            write(&record, line, &Gained { order: &[], features: &[], explain: None }, &mut out)
-                .unwrap();
+            write(&record, line, &Gained { order: &[], features: &[], explain: None }, &mut out).unwrap();
             serde_json::from_slice::<serde::de::IgnoredAny>(&out).unwrap();
         }
         Err(crate::Error::Record { .. }) => {}
@@ -415,9 +396,8 @@ fn survives(reader: &mut Reader, line: &[u8], read_well: &mut usize) {
 
 /// A value written with arbitrary white space and number spellings.
 fn spelt(value: &Value, spaces: &mut impl Iterator<Item = u8>) -> String {
-    let mut space = || {
-        [" ", "", "\t", "", "  ", "", "", "\r"][usize::from(spaces.next().unwrap() % 8)].to_owned()
-    };
+    let mut space =
+        || [" ", "", "\t", "", "  ", "", "", "\r"][usize::from(spaces.next().unwrap() % 8)].to_owned();
     let (before, after) = (space(), space());
     let inner = match value {
         Value::Array(items) => {
@@ -477,13 +457,8 @@ fn any_json() -> impl Strategy<Value = Value> {
 
 /// A hypothesis of any of the shapes; unknown members hold anything.
 fn any_hypothesis() -> impl Strategy<Value = Value> {
-    let object = (
-        "[a-d \"é]{0,6}",
-        prop::option::of(-50f64..0.0),
-        prop::option::of(-50f64..0.0),
-        any_json(),
-        0u8..4,
-    );
+    let object =
+        ("[a-d \"é]{0,6}", prop::option::of(-50f64..0.0), prop::option::of(-50f64..0.0), any_json(), 0u8..4);
     object.prop_map(|(text, am, total, other, shape)| match shape {
         0 => Value::from(text),
         1 => serde_json::json!({"text": text, "am": am, "x": other}),

@@ -119,16 +119,13 @@ impl<'a> Writer<'a> {
         let mut pieces = Pieces::open(Cursor::new(self.line, 0), out)?;
         while let Some(piece) = pieces.next()? {
             let key = unescape(piece.key.of(self.line));
-            if piece.key.of(self.line) == SECONDPASS
-                || (parallel && &*key == b"rank" && (self.scored || own))
+            if piece.key.of(self.line) == SECONDPASS || (parallel && &*key == b"rank" && (self.scored || own))
             {
                 continue;
             }
             if piece.value.start == list.start {
                 pieces.lead(&piece, out);
-                self.permute(list, slots, out, |hypothesis, old, out| {
-                    self.element(hypothesis, old, out)
-                })?;
+                self.permute(list, slots, out, |hypothesis, old, out| self.element(hypothesis, old, out))?;
                 pieces.trail(&piece, out);
                 continue;
             }

@@ -101,9 +101,7 @@ fn read_counts(lines: &mut Lines) -> Result<Vec<u64>> {
         let expected = counts.len() + 1;
         counts.push(count(line, expected).map_err(|what| lines.fail(what))?);
         if counts.len() > MAX_ORDER {
-            return Err(
-                lines.fail(format!("the order is above {MAX_ORDER}; use a model of a lower order"))
-            );
+            return Err(lines.fail(format!("the order is above {MAX_ORDER}; use a model of a lower order")));
         }
     }
     match counts.first() {
@@ -116,8 +114,7 @@ fn read_counts(lines: &mut Lines) -> Result<Vec<u64>> {
 }
 
 fn count(line: &[u8], order: usize) -> Result<u64, String> {
-    let wanted =
-        || format!("expected `ngram {order}=COUNT` or a blank line, found {}", shown(line));
+    let wanted = || format!("expected `ngram {order}=COUNT` or a blank line, found {}", shown(line));
     let rest = line.strip_prefix(b"ngram ").ok_or_else(wanted)?.trim_ascii_start();
     let digits = rest.iter().take_while(|b| b.is_ascii_digit()).count();
     let (number, rest) = rest.split_at(digits);
@@ -135,12 +132,7 @@ fn count(line: &[u8], order: usize) -> Result<u64, String> {
     ascii_number(&rest[..digits]).ok_or_else(|| format!("the count is too large: {}", shown(line)))
 }
 
-fn read_unigrams(
-    lines: &mut Lines,
-    counts: &[u64],
-    words: &mut Words,
-    sink: &mut impl Sink,
-) -> Result<u32> {
+fn read_unigrams(lines: &mut Lines, counts: &[u64], words: &mut Words, sink: &mut impl Sink) -> Result<u32> {
     let highest = counts.len() == 1;
     let mut unknowns = 0;
     let mut unknown = Vec::new();
@@ -152,9 +144,7 @@ fn read_unigrams(
         let rest = rest.strip_prefix(b"\t").unwrap_or_default();
         let (word, rest) = split_word(rest);
         if word.is_empty() {
-            return Err(
-                lines.fail(format!("expected a number, one tab and a word, found {}", shown(line)))
-            );
+            return Err(lines.fail(format!("expected a number, one tab and a word, found {}", shown(line))));
         }
         let backoff = backoff(rest, highest).map_err(|what| lines.fail(what))?;
         let id = if is_unk(word) {
@@ -166,9 +156,7 @@ fn read_unigrams(
             unknowns += 1;
             0
         } else if memchr::memchr(0, word).is_some() {
-            return Err(
-                lines.fail(format!("a NUL byte inside the word {}; clean the text", shown(word)))
-            );
+            return Err(lines.fail(format!("a NUL byte inside the word {}; clean the text", shown(word))));
         } else {
             words.insert(word).ok_or_else(|| twice(lines, word))?
         };
@@ -176,9 +164,9 @@ fn read_unigrams(
     }
     for special in ["<s>", "</s>"] {
         if words.find(special.as_bytes()).is_none() {
-            return Err(lines.fail(format!(
-                "the 1-grams end without {special}; train the model with sentence ends"
-            )));
+            return Err(
+                lines.fail(format!("the 1-grams end without {special}; train the model with sentence ends"))
+            );
         }
     }
     Ok(unknowns)
@@ -246,15 +234,13 @@ fn read_end(lines: &mut Lines) -> Result<()> {
     }
     if lines.line().trim_ascii_end() != b"\\end\\" {
         let line = shown(lines.line());
-        return Err(lines.fail(format!(
-            "expected \\end\\, found {line}; are there more n-grams than \\data\\ says?"
-        )));
+        return Err(
+            lines.fail(format!("expected \\end\\, found {line}; are there more n-grams than \\data\\ says?"))
+        );
     }
     // To the end of the file, so that the checksums of packed ones are looked at.
     if next_filled(lines)? {
-        return Err(
-            lines.fail(format!("nothing may follow \\end\\, found {}", shown(lines.line())))
-        );
+        return Err(lines.fail(format!("nothing may follow \\end\\, found {}", shown(lines.line()))));
     }
     Ok(())
 }
@@ -277,12 +263,7 @@ fn next_filled(lines: &mut Lines) -> Result<bool> {
     Ok(false)
 }
 
-fn probability<'a>(
-    line: &'a [u8],
-    order: usize,
-    at: u64,
-    counts: &[u64],
-) -> Result<(f32, &'a [u8]), String> {
+fn probability<'a>(line: &'a [u8], order: usize, at: u64, counts: &[u64]) -> Result<(f32, &'a [u8]), String> {
     let (token, rest) = split_word(skip_blanks(line));
     match number::parse(token) {
         Some(prob) if prob > 0.0 => {
@@ -307,18 +288,14 @@ fn backoff(rest: &[u8], highest: bool) -> Result<f32, String> {
         return Ok(-0.0);
     }
     let Some(token) = rest.strip_prefix(b"\t") else {
-        return Err(format!(
-            "expected a tab and the backoff, or the line's end, found {}",
-            shown(rest)
-        ));
+        return Err(format!("expected a tab and the backoff, or the line's end, found {}", shown(rest)));
     };
     let token = token.trim_ascii_end();
     match number::parse(token) {
         Some(0.0) => Ok(-0.0),
-        Some(_) if highest => Err(format!(
-            "an n-gram of the highest order has the backoff {}; it can have none",
-            shown(token)
-        )),
+        Some(_) if highest => {
+            Err(format!("an n-gram of the highest order has the backoff {}; it can have none", shown(token)))
+        }
         Some(value) if value.is_finite() => Ok(value),
         _ => Err(format!("expected a finite log10 backoff, found {}", shown(token))),
     }
@@ -348,9 +325,7 @@ fn ascii_number(digits: &[u8]) -> Option<u64> {
 }
 
 fn ended(lines: &Lines, wanted: &str) -> Error {
-    lines.fail(format!(
-        "the file ends where {wanted} should come; it was cut short, copy or make it again"
-    ))
+    lines.fail(format!("the file ends where {wanted} should come; it was cut short, copy or make it again"))
 }
 
 fn twice(lines: &Lines, word: &[u8]) -> Error {
@@ -360,8 +335,7 @@ fn twice(lines: &Lines, word: &[u8]) -> Error {
 /// Bytes of the file for a message: at most 40, control characters escaped, in backquotes.
 pub(crate) fn shown(bytes: &[u8]) -> impl Display {
     let cut = &bytes[..bytes.len().min(40)];
-    let text: String =
-        String::from_utf8_lossy(cut).chars().flat_map(|c| c.escape_debug()).collect();
+    let text: String = String::from_utf8_lossy(cut).chars().flat_map(|c| c.escape_debug()).collect();
     format!(
         "`{}{}`",
         text.replace("\\\\", "\\").replace("\\\"", "\"").replace("\\'", "'"),

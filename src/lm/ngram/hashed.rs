@@ -133,11 +133,7 @@ impl Builder {
             prob: 0.0,
             backoff: 0.0,
         };
-        Self {
-            model: Hashed { unigrams, tables: Vec::new() },
-            waiting: vec![empty; WAITING],
-            count: 0,
-        }
+        Self { model: Hashed { unigrams, tables: Vec::new() }, waiting: vec![empty; WAITING], count: 0 }
     }
 
     /// The model of all that was taken in.

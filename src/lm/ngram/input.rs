@@ -41,11 +41,7 @@ impl Lines {
     }
 
     /// Lines of any stream; `path` names it in errors.
-    pub(crate) fn new(
-        path: &Path,
-        mut source: impl Read + 'static,
-        size: Option<u64>,
-    ) -> Result<Self> {
+    pub(crate) fn new(path: &Path, mut source: impl Read + 'static, size: Option<u64>) -> Result<Self> {
         let mut head = Vec::new();
         source.by_ref().take(MAGIC_BYTES).read_to_end(&mut head).map_err(|e| Error::io(path, e))?;
         if let Some(what) = foreign(&head) {
@@ -59,12 +55,12 @@ impl Lines {
         let whole: Chain<_, _> = Cursor::new(head).chain(source);
         let whole = match packing {
             Packing::Plain => Box::new(whole) as Box<dyn Read>,
-            Packing::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(
-                BufReader::with_capacity(CHUNK, whole),
-            )),
-            Packing::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(
-                BufReader::with_capacity(CHUNK, whole),
-            )),
+            Packing::Gzip => {
+                Box::new(flate2::bufread::MultiGzDecoder::new(BufReader::with_capacity(CHUNK, whole)))
+            }
+            Packing::Bzip2 => {
+                Box::new(bzip2::bufread::MultiBzDecoder::new(BufReader::with_capacity(CHUNK, whole)))
+            }
         };
         Ok(Self {
             source: whole,
@@ -183,10 +179,7 @@ impl Lines {
 pub(crate) fn foreign(head: &[u8]) -> Option<&'static str> {
     let kinds: [(&[u8], &str); 7] = [
         (b"\xfd7zXZ\0", "is compressed with xz; unpack it (xz -d) or pack it with gzip or bzip2"),
-        (
-            b"\x28\xb5\x2f\xfd",
-            "is compressed with zstd; unpack it (zstd -d) or pack it with gzip or bzip2",
-        ),
+        (b"\x28\xb5\x2f\xfd", "is compressed with zstd; unpack it (zstd -d) or pack it with gzip or bzip2"),
         (b"PK\x03\x04", "is a zip archive; unpack the ARPA file inside"),
         (
             b"mmap lm http://kheafield.com/code",
@@ -194,10 +187,7 @@ pub(crate) fn foreign(head: &[u8]) -> Option<&'static str> {
         ),
         (b"blmt", "is an IRSTLM binary; make an ARPA file of it with `compile-lm --text yes`"),
         (b"iARPA", "is an IRSTLM iARPA file; make an ARPA file of it with `compile-lm --text yes`"),
-        (
-            b"SRILM_BINARY_NGRAM",
-            "is an SRILM binary; make an ARPA file of it with `ngram -write-lm`",
-        ),
+        (b"SRILM_BINARY_NGRAM", "is an SRILM binary; make an ARPA file of it with `ngram -write-lm`"),
     ];
     kinds.iter().find(|(magic, _)| head.starts_with(magic)).map(|&(_, what)| what)
 }

@@ -158,8 +158,7 @@ impl Ngram {
     pub fn score(&self, words: &[&[u8]]) -> Sentence {
         let mut state = self.begin();
         let mut next = State::default();
-        let mut sentence =
-            Sentence { words: Vec::with_capacity(words.len() + 1), log10: 0.0, oov: 0 };
+        let mut sentence = Sentence { words: Vec::with_capacity(words.len() + 1), log10: 0.0, oov: 0 };
         let ids = words.iter().map(|word| self.core.words.id(word));
         let end = std::iter::once(self.core.words.eos());
         for id in ids.chain(end) {

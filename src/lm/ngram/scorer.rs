@@ -78,14 +78,8 @@ impl Scorer for TrieScorer {
     fn submit(&mut self, job: Job) -> Result<Slot> {
         self.check(&job)?;
         self.work.raw += job.trie.raw;
-        let running = Running {
-            job,
-            done: 0,
-            ln: Vec::new(),
-            order: Vec::new(),
-            state: Vec::new(),
-            taken: false,
-        };
+        let running =
+            Running { job, done: 0, ln: Vec::new(), order: Vec::new(), state: Vec::new(), taken: false };
         let slot = match self.free.pop() {
             Some(slot) => {
                 self.jobs[slot] = Some(running);
@@ -102,8 +96,7 @@ impl Scorer for TrieScorer {
 
     /// Wants no more than there is: batches make lookups no faster.
     fn demand(&self) -> Demand {
-        let left =
-            |&slot: &usize| self.jobs[slot].as_ref().map_or(0, |job| job.job.trie.len() - job.done);
+        let left = |&slot: &usize| self.jobs[slot].as_ref().map_or(0, |job| job.job.trie.len() - job.done);
         Demand { ready: self.queue.iter().map(left).sum(), wanted: 1 }
     }
 
@@ -141,8 +134,7 @@ impl Scorer for TrieScorer {
         }
         running.taken = true;
         // Words are whole tokens: after each of them a word starts or the sentence ends, for sure.
-        let boundary =
-            if running.job.boundaries { vec![0.0; running.ln.len()] } else { Vec::new() };
+        let boundary = if running.job.boundaries { vec![0.0; running.ln.len()] } else { Vec::new() };
         Poll::Ready(Ok(Scores::Nodes {
             ln: mem::take(&mut running.ln),
             boundary,
@@ -178,9 +170,7 @@ impl TrieScorer {
             return Err(Error::config("an n-gram model cannot start from a carried state"));
         }
         if trie.token.is_empty() || trie.parent.len() != trie.len() {
-            return Err(Error::Internal(
-                "a trie without a root, or without a parent for each node".into(),
-            ));
+            return Err(Error::Internal("a trie without a root, or without a parent for each node".into()));
         }
         let size = self.core.words.len();
         if let Some(&token) = trie.token[1..].iter().find(|&&token| token as usize >= size) {
@@ -201,14 +191,7 @@ impl Running {
     }
 
     /// Scores nodes up to `until`.
-    fn advance(
-        &mut self,
-        until: usize,
-        core: &Core,
-        memo: &mut Memo,
-        next: &mut State,
-        work: &mut Work,
-    ) {
+    fn advance(&mut self, until: usize, core: &Core, memo: &mut Memo, next: &mut State, work: &mut Work) {
         let trie = &self.job.trie;
         for node in self.done..until {
             if node == ROOT as usize {
@@ -240,14 +223,7 @@ impl Memo {
         self.found.clear();
     }
 
-    fn score(
-        &mut self,
-        core: &Core,
-        state: u32,
-        word: u32,
-        next: &mut State,
-        work: &mut Work,
-    ) -> Found {
+    fn score(&mut self, core: &Core, state: u32, word: u32, next: &mut State, work: &mut Work) -> Found {
         let key = u64::from(state) << 32 | u64::from(word);
         if let Some(&found) = self.found.get(&key) {
             return found;

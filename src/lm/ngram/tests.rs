@@ -58,9 +58,7 @@ fn malformed_files_are_taken_or_refused_as_kenlm_does() {
                 assert!(expected, "{name}: taken, but KenLM refuses it");
                 let same = ["bom", "leading_text", "ngram_header_trailing_space"].contains(&name);
                 let reference = if same { "ok_base" } else { name };
-                if let Ok(tsv) =
-                    std::fs::read(folder.join(format!("{reference}.probing.expected.tsv")))
-                {
+                if let Ok(tsv) = std::fs::read(folder.join(format!("{reference}.probing.expected.tsv"))) {
                     let lines = b"a b\nb a a b\nzz a b zz\n<unk> b\n\n";
                     check(&model, model.begin(), lines, &tsv, name);
                     scored += 1;
@@ -80,8 +78,7 @@ fn malformed_files_are_taken_or_refused_as_kenlm_does() {
 fn a_pruned_suffix_becomes_a_blank() {
     // "a b b" is there and "b b" is not: KenLM inserts "b b", p = p(b) * backoff(b), so that
     // "b b" has an n-gram length of 2 and leads to "a b b".
-    let model =
-        Ngram::open(fixture("kenlm/malformed/missing_suffix.arpa"), &Options::default()).unwrap();
+    let model = Ngram::open(fixture("kenlm/malformed/missing_suffix.arpa"), &Options::default()).unwrap();
     assert_eq!(model.counts(), [5, 5, 2]);
     let b = model.words().id(b"b");
     let mut after = State::default();
@@ -93,8 +90,7 @@ fn a_pruned_suffix_becomes_a_blank() {
 
 #[test]
 fn unigram_models_score() {
-    let model =
-        Ngram::open(fixture("kenlm/malformed/unigram_only.arpa"), &Options::default()).unwrap();
+    let model = Ngram::open(fixture("kenlm/malformed/unigram_only.arpa"), &Options::default()).unwrap();
     assert_eq!(model.order(), 1);
     assert!(model.begin().is_empty());
     let sentence = model.score(&[b"a", b"zz"]);
@@ -105,9 +101,7 @@ fn unigram_models_score() {
 fn a_missing_unknown_word_is_told_and_can_be_set() {
     let text = |unk: &str| {
         let words = if unk.is_empty() { 3 } else { 4 };
-        format!(
-            "\\data\\\nngram 1={words}\n\n\\1-grams:\n-9\t<s>\n-1\t</s>\n-0.5\ta\n{unk}\n\\end\\\n"
-        )
+        format!("\\data\\\nngram 1={words}\n\n\\1-grams:\n-9\t<s>\n-1\t</s>\n-0.5\ta\n{unk}\n\\end\\\n")
     };
     let model = read(text("").as_bytes()).unwrap();
     assert_eq!(model.score(&[b"zz"]).words[0].log10, -100.0);
@@ -131,18 +125,10 @@ fn errors_name_the_line_and_what_to_do() {
     };
     for (from, to, expected) in [
         ("\\data\\", "data", "no line \\data\\"),
-        (
-            "ngram 2=1",
-            "ngram 3=1",
-            "line 3: expected `ngram 2=COUNT` or a blank line, found `ngram 3=1`",
-        ),
+        ("ngram 2=1", "ngram 3=1", "line 3: expected `ngram 2=COUNT` or a blank line, found `ngram 3=1`"),
         ("ngram 2=1", "ngram 2=-1", "line 3: a count cannot be negative"),
         ("ngram 2=1", "ngram 2=2", "line 13: `\\end\\` comes after 1 of the 2 2-grams"),
-        (
-            "ngram 2=1",
-            "ngram 2=0",
-            "line 11: expected \\end\\, found `-0.1\\t<s> a`; are there more",
-        ),
+        ("ngram 2=1", "ngram 2=0", "line 11: expected \\end\\, found `-0.1\\t<s> a`; are there more"),
         ("ngram 2=1", "ngram 2=18446744073709551616", "line 3: the count is too large"),
         ("\\1-grams:", "\\2-grams:", "line 5: expected \\1-grams:"),
         ("-1\t</s>", "-1 </s>", "line 7: expected a number, one tab and a word"),
@@ -181,10 +167,7 @@ fn errors_name_the_line_and_what_to_do() {
 fn faults_that_are_found_late_name_their_own_line() {
     for (name, expected) in [
         ("duplicate_bigram", "line 16: this 2-gram is listed twice"),
-        (
-            "missing_context_noblank",
-            "line 20: the first 2 words of this 3-gram are not among the 2-grams",
-        ),
+        ("missing_context_noblank", "line 20: the first 2 words of this 3-gram are not among the 2-grams"),
     ] {
         let path = fixture(&format!("kenlm/malformed/{name}.arpa"));
         let error = Ngram::open(path, &Options::default()).err().expect(name).to_string();
@@ -194,8 +177,7 @@ fn faults_that_are_found_late_name_their_own_line() {
 
 #[test]
 fn headers_that_lie_cost_nothing() {
-    let text =
-        "\\data\\\nngram 1=4000000000\nngram 2=18446744073709551615\n\n\\1-grams:\n-1\t<s>\n";
+    let text = "\\data\\\nngram 1=4000000000\nngram 2=18446744073709551615\n\n\\1-grams:\n-1\t<s>\n";
     assert!(read(text.as_bytes()).is_err());
     let file = tempfile::NamedTempFile::new().unwrap();
     file.as_file().write_all(text.as_bytes()).unwrap();
@@ -230,11 +212,8 @@ fn high_orders_keep_long_states() {
     text += "\n\\1-grams:\n-9\t<s>\n-1\t</s>\n-1\t<unk>\n-2\ta\t-0.5\n";
     for n in 2..=order {
         let backoff = if n == order { "" } else { "\t-0.25" };
-        text += &format!(
-            "\n\\{n}-grams:\n-{}\t{}{backoff}\n",
-            2.0 - n as f32 / 8.0,
-            ["a"; 12][..n].join(" ")
-        );
+        text +=
+            &format!("\n\\{n}-grams:\n-{}\t{}{backoff}\n", 2.0 - n as f32 / 8.0, ["a"; 12][..n].join(" "));
     }
     text += "\n\\end\\\n";
     let model = read(text.as_bytes()).unwrap();
@@ -389,8 +368,7 @@ mod tries {
                 builder.start(model.words().bos());
                 let mut sequences = Vec::new();
                 for line in lines {
-                    let words =
-                        line.split(|b| matches!(b, 9..=13 | 32)).filter(|word| !word.is_empty());
+                    let words = line.split(|b| matches!(b, 9..=13 | 32)).filter(|word| !word.is_empty());
                     let mut ids: Vec<u32> = words.map(|word| model.words().id(word)).collect();
                     ids.push(model.words().eos());
                     builder.push(&ids, &(0..ids.len() as u32).collect::<Vec<_>>());
@@ -422,12 +400,7 @@ mod tries {
         }
     }
 
-    fn expect(
-        model: &Ngram,
-        job: &Job,
-        sequences: &[Vec<u32>],
-        scores: (Vec<f32>, Vec<f32>, Vec<u8>),
-    ) {
+    fn expect(model: &Ngram, job: &Job, sequences: &[Vec<u32>], scores: (Vec<f32>, Vec<f32>, Vec<u8>)) {
         let (ln, boundary, order) = scores;
         assert_eq!(boundary, vec![0.0; job.trie.len()]);
         for (sequence, &end) in sequences.iter().zip(&job.trie.ends) {
@@ -451,8 +424,7 @@ mod tries {
         let jobs = jobs(&model, 20);
         for rows in [1, 4096] {
             let mut scorer = model.scorer(&limits(rows)).unwrap();
-            let slots: Vec<_> =
-                jobs.iter().map(|(job, _)| scorer.submit(job.clone()).unwrap()).collect();
+            let slots: Vec<_> = jobs.iter().map(|(job, _)| scorer.submit(job.clone()).unwrap()).collect();
             let ready: usize = jobs.iter().map(|(job, _)| job.trie.len()).sum();
             assert_eq!(scorer.demand().ready, ready);
             // The second is given up; the others do not notice.

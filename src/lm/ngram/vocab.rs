@@ -28,14 +28,7 @@ struct Slot {
 impl Words {
     /// A list of `<unk>` alone.
     pub(crate) fn new() -> Self {
-        Self {
-            bytes: UNK.to_vec(),
-            ends: vec![UNK.len()],
-            slots: vec![EMPTY; 64],
-            hash: 0,
-            bos: 0,
-            eos: 0,
-        }
+        Self { bytes: UNK.to_vec(), ends: vec![UNK.len()], slots: vec![EMPTY; 64], hash: 0, bos: 0, eos: 0 }
     }
 
     /// The id of a word; 0 for `<unk>`, `<UNK>` and every word the model does not list.

@@ -140,46 +140,27 @@ impl Graph {
             })
         };
         let model = proto::Model::decode(bytes).map_err(damaged)?;
-        let graph = model
-            .graph
-            .ok_or_else(|| fail("not an ONNX model: it has no graph"))?;
+        let graph = model.graph.ok_or_else(|| fail("not an ONNX model: it has no graph"))?;
         let mut summary = Self {
             path: path.to_path_buf(),
             bytes: bytes.len() as u64,
             ir_version: model.ir_version,
-            producer: format!("{} {}", model.producer_name, model.producer_version)
-                .trim()
-                .to_owned(),
-            opsets: model
-                .opset_import
-                .into_iter()
-                .map(|set| (set.domain, set.version))
-                .collect(),
-            metadata: model
-                .metadata_props
-                .into_iter()
-                .map(|pair| (pair.key, pair.value))
-                .collect(),
+            producer: format!("{} {}", model.producer_name, model.producer_version).trim().to_owned(),
+            opsets: model.opset_import.into_iter().map(|set| (set.domain, set.version)).collect(),
+            metadata: model.metadata_props.into_iter().map(|pair| (pair.key, pair.value)).collect(),
             outputs: graph.output.iter().map(Value::new).collect(),
             initializers: graph.initializer.iter().map(Weight::new).collect(),
             ..Self::default()
         };
-        let weights: std::collections::HashSet<&str> = graph
-            .initializer
-            .iter()
-            .map(|tensor| tensor.name.as_str())
-            .collect();
+        let weights: std::collections::HashSet<&str> =
+            graph.initializer.iter().map(|tensor| tensor.name.as_str()).collect();
         summary.inputs = graph
             .input
             .iter()
             .filter(|input| !weights.contains(input.name.as_str()))
             .map(Value::new)
             .collect();
-        summary.half = summary
-            .inputs
-            .iter()
-            .chain(&summary.outputs)
-            .any(|value| value.dtype.is_half());
+        summary.half = summary.inputs.iter().chain(&summary.outputs).any(|value| value.dtype.is_half());
         summary.walk(&graph);
         for function in &model.functions {
             summary.nodes(&function.node);
@@ -202,13 +183,9 @@ impl Graph {
     /// How many numbers all weights have, as declared.
     pub fn parameters(&self) -> u64 {
         let count = |weight: &Weight| {
-            weight.dims.iter().fold(1u64, |n, &d| {
-                n.saturating_mul(u64::try_from(d).unwrap_or(0))
-            })
+            weight.dims.iter().fold(1u64, |n, &d| n.saturating_mul(u64::try_from(d).unwrap_or(0)))
         };
-        self.initializers
-            .iter()
-            .fold(0, |n, weight| n.saturating_add(count(weight)))
+        self.initializers.iter().fold(0, |n, weight| n.saturating_add(count(weight)))
     }
 
     fn walk(&mut self, graph: &proto::GraphProto) {
@@ -240,37 +217,21 @@ impl Graph {
 
     fn tensor(&mut self, tensor: &proto::TensorProto) {
         self.half |= Dtype(tensor.data_type).is_half();
-        let location = tensor
-            .external_data
-            .iter()
-            .find(|pair| pair.key == "location");
+        let location = tensor.external_data.iter().find(|pair| pair.key == "location");
         if tensor.data_location == 1 || location.is_some() {
-            self.external.push(
-                location
-                    .map(|pair| pair.value.clone())
-                    .unwrap_or_default()
-                    .into(),
-            );
+            self.external.push(location.map(|pair| pair.value.clone()).unwrap_or_default().into());
         }
     }
 
     /// Weight files must lie in the model's directory, links resolved.
     fn check_external(&self) -> Result<()> {
         let fail = |what: String| Err(Error::model(&self.path, what));
-        let directory = self
-            .path
-            .parent()
-            .filter(|d| !d.as_os_str().is_empty())
-            .unwrap_or(Path::new("."));
-        let root = directory
-            .canonicalize()
-            .map_err(|e| Error::io(directory, e))?;
+        let directory = self.path.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let root = directory.canonicalize().map_err(|e| Error::io(directory, e))?;
         for location in &self.external {
             let shown = location.display();
             if location.as_os_str().is_empty()
-                || !location
-                    .components()
-                    .all(|c| matches!(c, Component::Normal(_)))
+                || !location.components().all(|c| matches!(c, Component::Normal(_)))
             {
                 return fail(format!(
                     "its weights lie in `{shown}`, outside the model's directory; export it again"
@@ -306,20 +267,14 @@ impl Value {
         Self {
             name: info.name.clone(),
             dtype: Dtype(tensor.map_or(0, |t| t.elem_type)),
-            dims: tensor
-                .and_then(|t| t.shape.as_ref())
-                .map(|shape| shape.dim.iter().map(Dim::new).collect()),
+            dims: tensor.and_then(|t| t.shape.as_ref()).map(|shape| shape.dim.iter().map(Dim::new).collect()),
         }
     }
 }
 
 impl Weight {
     fn new(tensor: &proto::TensorProto) -> Self {
-        Self {
-            name: tensor.name.clone(),
-            dtype: Dtype(tensor.data_type),
-            dims: tensor.dims.clone(),
-        }
+        Self { name: tensor.name.clone(), dtype: Dtype(tensor.data_type), dims: tensor.dims.clone() }
     }
 }
 
@@ -400,20 +355,10 @@ mod tests {
     }
 
     fn model() -> proto::Model {
-        let value = |name: &str| proto::ValueInfo {
-            name: name.into(),
-            r#type: None,
-        };
-        let weight = proto::TensorProto {
-            name: "w".into(),
-            dims: vec![2, 3],
-            data_type: 1,
-            ..Default::default()
-        };
-        let node = proto::Node {
-            op_type: "LSTM".into(),
-            ..Default::default()
-        };
+        let value = |name: &str| proto::ValueInfo { name: name.into(), r#type: None };
+        let weight =
+            proto::TensorProto { name: "w".into(), dims: vec![2, 3], data_type: 1, ..Default::default() };
+        let node = proto::Node { op_type: "LSTM".into(), ..Default::default() };
         proto::Model {
             ir_version: 9,
             graph: Some(proto::GraphProto {
@@ -449,10 +394,7 @@ mod tests {
             ("no graph", &[0x08, 0x09]),
         ] {
             let message = parse(bytes).unwrap_err().to_string();
-            assert!(
-                message.contains(what) && !message.contains('\n'),
-                "{message}"
-            );
+            assert!(message.contains(what) && !message.contains('\n'), "{message}");
         }
     }
 
@@ -471,26 +413,18 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("m.onnx");
         let mut model = model();
-        for (location, what) in [
-            ("/etc/passwd", "outside"),
-            ("../m.data", "outside"),
-            ("", "outside"),
-            ("m.data", "missing"),
-        ] {
+        for (location, what) in
+            [("/etc/passwd", "outside"), ("../m.data", "outside"), ("", "outside"), ("m.data", "missing")]
+        {
             let graph = model.graph.as_mut().unwrap();
-            graph.initializer[0].external_data = vec![proto::Pair {
-                key: "location".into(),
-                value: location.into(),
-            }];
+            graph.initializer[0].external_data =
+                vec![proto::Pair { key: "location".into(), value: location.into() }];
             std::fs::write(&path, model.encode_to_vec()).unwrap();
             let message = Graph::read(&path).unwrap_err().to_string();
             assert!(message.contains(what), "{location}: {message}");
         }
         std::fs::write(directory.path().join("m.data"), b"x").unwrap();
-        assert_eq!(
-            Graph::read(&path).unwrap().external,
-            [PathBuf::from("m.data")]
-        );
+        assert_eq!(Graph::read(&path).unwrap().external, [PathBuf::from("m.data")]);
     }
 
     proptest::proptest! {

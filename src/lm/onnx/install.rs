@@ -30,18 +30,12 @@ pub fn install(progress: &mut dyn FnMut(&str)) -> Result<PathBuf> {
     let directory = cache.join(VERSION);
     let target = directory.join(format!("libonnxruntime.so.{VERSION}"));
     if std::fs::read(&target).is_ok_and(|bytes| hex(&bytes) == wheel.sha256) {
-        progress(&format!(
-            "ONNX Runtime {VERSION} is already there: {}",
-            target.display()
-        ));
+        progress(&format!("ONNX Runtime {VERSION} is already there: {}", target.display()));
         return Ok(target);
     }
     std::fs::create_dir_all(&directory).map_err(|e| Error::io(&directory, e))?;
     let scratch = Scratch::new(&directory)?;
-    progress(&format!(
-        "fetching ONNX Runtime {VERSION} ({}, about 28 MB) with pip",
-        wheel.tag
-    ));
+    progress(&format!("fetching ONNX Runtime {VERSION} ({}, about 28 MB) with pip", wheel.tag));
     download(wheel.tag, &scratch.0)?;
     progress("checking and unpacking it");
     let library = unpack(&scratch.0, &target)?;
@@ -84,25 +78,15 @@ const WHEELS: [Wheel; 2] = [
 fn wheel() -> Result<&'static Wheel> {
     let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
     let musl = cfg!(target_env = "musl");
-    WHEELS
-        .iter()
-        .find(|wheel| wheel.os == os && wheel.arch == arch && !musl)
-        .ok_or_else(|| {
-            let libc = if musl { " (musl)" } else { "" };
-            failed(&format!("no library is known for {os} {arch}{libc}"))
-        })
+    WHEELS.iter().find(|wheel| wheel.os == os && wheel.arch == arch && !musl).ok_or_else(|| {
+        let libc = if musl { " (musl)" } else { "" };
+        failed(&format!("no library is known for {os} {arch}{libc}"))
+    })
 }
 
 fn download(tag: &str, into: &Path) -> Result<()> {
     let mut pip = Command::new("python3");
-    pip.args([
-        "-m",
-        "pip",
-        "download",
-        "--quiet",
-        "--disable-pip-version-check",
-        "--no-input",
-    ]);
+    pip.args(["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"]);
     pip.args([
         "--retries",
         "0",
@@ -113,31 +97,19 @@ fn download(tag: &str, into: &Path) -> Result<()> {
         "--python-version",
         "3.12",
     ]);
-    pip.args(["--platform", tag, "--dest"])
-        .arg(into)
-        .arg(format!("onnxruntime=={VERSION}"));
-    let output = pip
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|e| match e.kind() {
-            std::io::ErrorKind::NotFound => {
-                failed("python3 was not found; install Python 3 with pip")
-            }
-            _ => failed(&format!("python3 could not be started: {e}")),
-        })?;
+    pip.args(["--platform", tag, "--dest"]).arg(into).arg(format!("onnxruntime=={VERSION}"));
+    let output = pip.stdin(Stdio::null()).output().map_err(|e| match e.kind() {
+        std::io::ErrorKind::NotFound => failed("python3 was not found; install Python 3 with pip"),
+        _ => failed(&format!("python3 could not be started: {e}")),
+    })?;
     if output.status.success() {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr);
     Err(failed(&if said.contains("No module named pip") {
-        "python3 has no pip; run `python3 -m ensurepip --user` or `apt install python3-pip`"
-            .to_owned()
+        "python3 has no pip; run `python3 -m ensurepip --user` or `apt install python3-pip`".to_owned()
     } else {
-        let last = said
-            .lines()
-            .rev()
-            .find(|line| !line.trim().is_empty())
-            .unwrap_or("no reason given");
+        let last = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("no reason given");
         let last: String = last.trim().chars().take(300).collect();
         format!("pip could not download it ({last}); check the network and pip's index settings")
     }))
@@ -145,8 +117,7 @@ fn download(tag: &str, into: &Path) -> Result<()> {
 
 /// The library inside the wheel that lies in `directory`.
 fn unpack(directory: &Path, target: &Path) -> Result<Vec<u8>> {
-    let odd =
-        |e: &dyn std::fmt::Display| failed(&format!("the wheel cannot be read ({e}); try again"));
+    let odd = |e: &dyn std::fmt::Display| failed(&format!("the wheel cannot be read ({e}); try again"));
     let entries = std::fs::read_dir(directory).map_err(|e| Error::io(directory, e))?;
     let wheel = entries
         .flatten()
@@ -155,20 +126,12 @@ fn unpack(directory: &Path, target: &Path) -> Result<Vec<u8>> {
         .ok_or_else(|| failed("pip reported success but left no wheel; check pip's settings"))?;
     let file = std::fs::File::open(&wheel).map_err(|e| Error::io(&wheel, e))?;
     let mut archive = zip::ZipArchive::new(file).map_err(|e| odd(&e))?;
-    let name = format!(
-        "onnxruntime/capi/{}",
-        target.file_name().unwrap_or_default().to_string_lossy()
-    );
+    let name = format!("onnxruntime/capi/{}", target.file_name().unwrap_or_default().to_string_lossy());
     let member = archive.by_name(&name).map_err(|e| odd(&e))?;
     let mut library = Vec::new();
-    member
-        .take(MAX_LIBRARY + 1)
-        .read_to_end(&mut library)
-        .map_err(|e| odd(&e))?;
+    member.take(MAX_LIBRARY + 1).read_to_end(&mut library).map_err(|e| odd(&e))?;
     if library.len() as u64 > MAX_LIBRARY {
-        return Err(failed(
-            "the library in the wheel is larger than any known one; check the pip mirror",
-        ));
+        return Err(failed("the library in the wheel is larger than any known one; check the pip mirror"));
     }
     Ok(library)
 }
@@ -200,10 +163,7 @@ impl Drop for Scratch {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn failed(what: &str) -> Error {
@@ -220,10 +180,7 @@ mod tests {
 
     #[test]
     fn hashes_are_written_as_sha256sum_does() {
-        assert_eq!(
-            hex(b""),
-            "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-        );
+        assert_eq!(hex(b""), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
         assert!(WHEELS.iter().all(|wheel| wheel.sha256.len() == 64));
     }
 
@@ -231,18 +188,8 @@ mod tests {
     fn a_wheel_without_the_library_is_an_error() {
         let directory = tempfile::tempdir().unwrap();
         let target = Path::new("libonnxruntime.so.1.32.0");
-        assert!(
-            unpack(directory.path(), target)
-                .unwrap_err()
-                .to_string()
-                .contains("no wheel")
-        );
+        assert!(unpack(directory.path(), target).unwrap_err().to_string().contains("no wheel"));
         std::fs::write(directory.path().join("a.whl"), b"no zip").unwrap();
-        assert!(
-            unpack(directory.path(), target)
-                .unwrap_err()
-                .to_string()
-                .contains("cannot be read")
-        );
+        assert!(unpack(directory.path(), target).unwrap_err().to_string().contains("cannot be read"));
     }
 }

@@ -31,12 +31,7 @@ struct Saved {
 }
 
 impl OnnxKernel {
-    pub(super) fn new(
-        lm: Arc<str>,
-        signature: Arc<Signature>,
-        runner: Runner,
-        starts: Arc<[u32]>,
-    ) -> Self {
+    pub(super) fn new(lm: Arc<str>, signature: Arc<Signature>, runner: Runner, starts: Arc<[u32]>) -> Self {
         let states = signature.states.len();
         // What one run gives back for a row: its scores and its states.
         let row = signature.vocab_size * size_of::<f32>() + signature.state_bytes();
@@ -61,42 +56,25 @@ impl OnnxKernel {
     fn check(&self, rows: Rows<'_>, wanted: Wanted<'_>, out: usize) -> Result<()> {
         let size = self.signature.vocab_size;
         let n = rows.tokens.len();
-        let states = rows
-            .from
-            .iter()
-            .chain(rows.to)
-            .all(|&state| (state as usize) < self.count);
+        let states = rows.from.iter().chain(rows.to).all(|&state| (state as usize) < self.count);
         let offsets = &wanted.offsets;
         let fits = rows.from.len() == n
             && rows.to.len() == n
             && offsets.len() == n + 1
             && offsets.is_sorted()
-            && offsets
-                .last()
-                .is_some_and(|&last| last as usize <= wanted.tokens.len().min(out));
+            && offsets.last().is_some_and(|&last| last as usize <= wanted.tokens.len().min(out));
         if !states || !fits {
-            return Err(Error::Internal(format!(
-                "{}: rows that do not fit the states",
-                self.lm
-            )));
+            return Err(Error::Internal(format!("{}: rows that do not fit the states", self.lm)));
         }
-        let bad = rows
-            .tokens
-            .iter()
-            .chain(wanted.tokens.iter().filter(|&&token| token != BOUNDARY));
+        let bad = rows.tokens.iter().chain(wanted.tokens.iter().filter(|&&token| token != BOUNDARY));
         match bad.copied().find(|&token| token as usize >= size) {
-            Some(token) => {
-                Err(self.fail(format!("token {token} is outside the vocabulary of {size}")))
-            }
+            Some(token) => Err(self.fail(format!("token {token} is outside the vocabulary of {size}"))),
             None => Ok(()),
         }
     }
 
     fn fail(&self, what: String) -> Error {
-        Error::Inference {
-            lm: self.lm.to_string(),
-            what,
-        }
+        Error::Inference { lm: self.lm.to_string(), what }
     }
 }
 
@@ -109,12 +87,10 @@ impl StepKernel for OnnxKernel {
         for (state, values) in self.signature.states.iter().zip(&mut self.arena) {
             let numbers = count.saturating_mul(state.size());
             let more = numbers.saturating_sub(values.len());
-            values
-                .try_reserve_exact(more)
-                .map_err(|_| Error::Inference {
-                    lm: self.lm.to_string(),
-                    what: format!("no memory for {count} states; lower --jobs or the batch size"),
-                })?;
+            values.try_reserve_exact(more).map_err(|_| Error::Inference {
+                lm: self.lm.to_string(),
+                what: format!("no memory for {count} states; lower --jobs or the batch size"),
+            })?;
             values.resize(numbers.max(values.len()), 0.0);
         }
         self.count = self.count.max(count);
@@ -128,19 +104,10 @@ impl StepKernel for OnnxKernel {
     }
 
     fn load(&mut self, state: u32, carry: &Carry) -> Result<()> {
-        let saved = carry
-            .0
-            .downcast_ref::<Saved>()
-            .filter(|saved| Arc::ptr_eq(&saved.signature, &self.signature));
         let saved =
-            saved.ok_or_else(|| self.fail("a carried state is another model's".to_owned()))?;
-        for ((shape, values), from) in self
-            .signature
-            .states
-            .iter()
-            .zip(&mut self.arena)
-            .zip(&saved.values)
-        {
+            carry.0.downcast_ref::<Saved>().filter(|saved| Arc::ptr_eq(&saved.signature, &self.signature));
+        let saved = saved.ok_or_else(|| self.fail("a carried state is another model's".to_owned()))?;
+        for ((shape, values), from) in self.signature.states.iter().zip(&mut self.arena).zip(&saved.values) {
             values[slot(shape, state)].copy_from_slice(from);
         }
         Ok(())
@@ -148,13 +115,8 @@ impl StepKernel for OnnxKernel {
 
     fn save(&self, state: u32) -> Carry {
         let states = self.signature.states.iter().zip(&self.arena);
-        let values = states
-            .map(|(shape, values)| values[slot(shape, state)].to_vec())
-            .collect();
-        Carry(Arc::new(Saved {
-            signature: self.signature.clone(),
-            values,
-        }))
+        let values = states.map(|(shape, values)| values[slot(shape, state)].to_vec()).collect();
+        Carry(Arc::new(Saved { signature: self.signature.clone(), values }))
     }
 
     fn run(&mut self, rows: Rows<'_>, wanted: Wanted<'_>, out: &mut [f32]) -> Result<()> {
@@ -164,23 +126,13 @@ impl StepKernel for OnnxKernel {
             let n = self.chunk.min(rows.tokens.len() - first);
             let chunk = first..first + n;
             self.ids.clear();
-            self.ids.extend(
-                rows.tokens[chunk.clone()]
-                    .iter()
-                    .map(|&token| i64::from(token)),
-            );
-            for ((state, arena), to) in signature
-                .states
-                .iter()
-                .zip(&self.arena)
-                .zip(&mut self.gathered)
-            {
+            self.ids.extend(rows.tokens[chunk.clone()].iter().map(|&token| i64::from(token)));
+            for ((state, arena), to) in signature.states.iter().zip(&self.arena).zip(&mut self.gathered) {
                 gather(state, arena, &rows.from[chunk.clone()], to);
             }
             let (arena, starts) = (&mut self.arena, &self.starts);
             let read = |outputs: Outputs<'_>| {
-                for ((state, arena), from) in signature.states.iter().zip(arena).zip(outputs.states)
-                {
+                for ((state, arena), from) in signature.states.iter().zip(arena).zip(outputs.states) {
                     scatter(state, from, &rows.to[chunk.clone()], arena);
                 }
                 let scores = outputs.log_probs.chunks_exact(signature.vocab_size);
@@ -196,10 +148,7 @@ impl StepKernel for OnnxKernel {
             };
             self.runner
                 .run(&self.ids, n, 1, &self.gathered, read)
-                .map_err(|what| Error::Inference {
-                    lm: self.lm.to_string(),
-                    what,
-                })?;
+                .map_err(|what| Error::Inference { lm: self.lm.to_string(), what })?;
         }
         Ok(())
     }
@@ -243,11 +192,7 @@ fn split(state: &State) -> (usize, usize) {
 
 /// ln of the summed probability of `tokens`.
 fn mass(scores: &[f32], tokens: &[u32]) -> f32 {
-    tokens
-        .iter()
-        .map(|&token| f64::from(scores[token as usize]).exp())
-        .sum::<f64>()
-        .ln() as f32
+    tokens.iter().map(|&token| f64::from(scores[token as usize]).exp()).sum::<f64>().ln() as f32
 }
 
 /// What one run may give back; larger steps are run in parts.
@@ -262,12 +207,7 @@ mod tests {
         for batch in 0..3 {
             let mut dims = vec![2, 3, 4];
             dims[batch] = 1;
-            let state = State {
-                input: String::new(),
-                output: String::new(),
-                dims,
-                batch,
-            };
+            let state = State { input: String::new(), output: String::new(), dims, batch };
             let size = state.size();
             let arena: Vec<f32> = (0..5 * size).map(|i| i as f32).collect();
             let mut tensor = Vec::new();

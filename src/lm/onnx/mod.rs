@@ -22,7 +22,7 @@ use self::session::{Plan, Runner};
 use self::signature::Signature;
 use super::schedule::Scheduler;
 use super::{Grain, LanguageModel, Limits, Scorer, Spec};
-use crate::tokens::Vocab;
+use crate::tokens::{self, Vocab};
 use crate::{Error, Result};
 
 /// How to run a model.
@@ -48,15 +48,21 @@ pub struct OnnxLm {
 }
 
 impl OnnxLm {
-    /// Opens the model at `path`. `vocab` gives its vocabulary from the directory it lies in and
-    /// what it says about itself.
+    /// Opens the model at `path`, called `name` in errors, with the vocabulary beside it.
     ///
     /// Loads ONNX Runtime if this is the first model, and tries the model on a few tokens.
     ///
     /// # Errors
     /// If the file is damaged or no model that can be scored, the vocabulary does not fit, or
     /// there is no ONNX Runtime.
-    pub fn open(
+    pub fn open(path: &Path, name: &str, options: &OnnxOptions) -> Result<Self> {
+        Self::open_by(path, name, options, |folder, signature| {
+            let Signature { tokenizer, vocab_size, bos, eos, unk, .. } = signature;
+            tokens::beside(folder, tokenizer, *vocab_size, *bos, *eos, *unk)
+        })
+    }
+
+    fn open_by(
         path: &Path,
         name: &str,
         options: &OnnxOptions,
@@ -71,11 +77,7 @@ impl OnnxLm {
         }
         let device = session::decide(options.device)?;
         let starts = starts(&*vocab, &signature);
-        let plan = Plan {
-            device,
-            threads: 1,
-            half: graph.half,
-        };
+        let plan = Plan { device, threads: 1, half: graph.half };
         let mut runner = Runner::new(path, &signature, plan)?;
         try_out(&mut runner, &signature).map_err(|what| Error::model(path, what))?;
         let spec = Spec {
@@ -103,13 +105,8 @@ impl OnnxLm {
     ///
     /// # Errors
     /// As [`OnnxLm::open`].
-    pub fn open_with(
-        path: &Path,
-        name: &str,
-        vocab: Arc<dyn Vocab>,
-        options: &OnnxOptions,
-    ) -> Result<Self> {
-        Self::open(path, name, options, |_, _| Ok(vocab))
+    pub fn open_with(path: &Path, name: &str, vocab: Arc<dyn Vocab>, options: &OnnxOptions) -> Result<Self> {
+        Self::open_by(path, name, options, |_, _| Ok(vocab))
     }
 
     /// A kernel with a session of its own.
@@ -117,26 +114,13 @@ impl OnnxLm {
     /// # Errors
     /// If ONNX Runtime has no memory for another session.
     pub fn kernel(&self, threads: usize) -> Result<OnnxKernel> {
-        let plan = Plan {
-            device: self.device,
-            threads: threads.max(1),
-            half: self.graph.half,
-        };
-        let spare = self
-            .spare
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let plan = Plan { device: self.device, threads: threads.max(1), half: self.graph.half };
+        let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).take();
         let runner = match spare {
             Some((made, runner)) if made == plan => runner,
             _ => Runner::new(&self.path, &self.signature, plan)?,
         };
-        Ok(OnnxKernel::new(
-            self.name.clone(),
-            self.signature.clone(),
-            runner,
-            self.starts.clone(),
-        ))
+        Ok(OnnxKernel::new(self.name.clone(), self.signature.clone(), runner, self.starts.clone()))
     }
 
     /// What the file says about itself.
@@ -167,10 +151,7 @@ impl LanguageModel for OnnxLm {
 }
 
 fn warnings(graph: &Graph) -> Vec<String> {
-    let dynamic = [
-        "DynamicQuantizeLinear",
-        "com.microsoft::DynamicQuantizeLSTM",
-    ];
+    let dynamic = ["DynamicQuantizeLinear", "com.microsoft::DynamicQuantizeLSTM"];
     let found = dynamic.iter().any(|&op| graph.ops.contains_key(op));
     found
         .then(|| {
@@ -191,11 +172,7 @@ fn check_vocab(graph: &Graph, signature: &Signature, vocab: &dyn Vocab) -> Resul
             vocab.size()
         ));
     }
-    for (name, id) in [
-        ("start", Some(vocab.bos())),
-        ("end", Some(vocab.eos())),
-        ("unknown", vocab.unk()),
-    ] {
+    for (name, id) in [("start", Some(vocab.bos())), ("end", Some(vocab.eos())), ("unknown", vocab.unk())] {
         if id.is_some_and(|id| id as usize >= size) {
             return fail(format!(
                 "the {name} token of its vocabulary file is outside the model's {size} tokens"
@@ -203,9 +180,7 @@ fn check_vocab(graph: &Graph, signature: &Signature, vocab: &dyn Vocab) -> Resul
         }
     }
     if (vocab.bos(), vocab.eos()) != (signature.bos, signature.eos) {
-        return fail(
-            "its vocabulary file has other start and end tokens than the model".to_owned(),
-        );
+        return fail("its vocabulary file has other start and end tokens than the model".to_owned());
     }
     Ok(())
 }
@@ -214,9 +189,7 @@ fn check_vocab(graph: &Graph, signature: &Signature, vocab: &dyn Vocab) -> Resul
 fn starts(vocab: &dyn Vocab, signature: &Signature) -> Arc<[u32]> {
     let eos = vocab.eos();
     (0..signature.vocab_size as u32)
-        .filter(|&token| {
-            token == eos || ((token as usize) < vocab.size() && vocab.starts_word(token))
-        })
+        .filter(|&token| token == eos || ((token as usize) < vocab.size() && vocab.starts_word(token)))
         .collect()
 }
 
@@ -227,23 +200,12 @@ fn try_out(runner: &mut Runner, signature: &Signature) -> Result<(), String> {
     let token = |k: usize| ((k * 7919 + 1) % size) as i64;
     let bos = i64::from(signature.bos);
     let tokens = [bos, token(1), token(2), token(3)];
-    let zeros: Vec<Vec<f32>> = signature
-        .states
-        .iter()
-        .map(|state| vec![0.0; 2 * state.size()])
-        .collect();
+    let zeros: Vec<Vec<f32>> = signature.states.iter().map(|state| vec![0.0; 2 * state.size()]).collect();
     let failed = |what: String| format!("it failed when it was tried on four tokens: {what}");
-    let whole = runner
-        .run(&tokens, 2, 2, &zeros, |o| o.log_probs.to_vec())
-        .map_err(failed)?;
+    let whole = runner.run(&tokens, 2, 2, &zeros, |o| o.log_probs.to_vec()).map_err(failed)?;
     for row in whole.chunks_exact(size) {
-        if let Some(value) = row
-            .iter()
-            .find(|value| value.is_nan() || **value == f32::INFINITY)
-        {
-            return Err(format!(
-                "its log_probs are not numbers ({value}); train or export it again"
-            ));
+        if let Some(value) = row.iter().find(|value| value.is_nan() || **value == f32::INFINITY) {
+            return Err(format!("its log_probs are not numbers ({value}); train or export it again"));
         }
         let sum: f64 = row.iter().map(|&value| f64::from(value).exp()).sum();
         if (sum - 1.0).abs() > 1e-3 {
@@ -253,29 +215,21 @@ fn try_out(runner: &mut Runner, signature: &Signature) -> Result<(), String> {
         }
     }
     let copy = |o: session::Outputs<'_>| {
-        (
-            o.log_probs.to_vec(),
-            o.states
-                .iter()
-                .map(|state| state.to_vec())
-                .collect::<Vec<_>>(),
-        )
+        (o.log_probs.to_vec(), o.states.iter().map(|state| state.to_vec()).collect::<Vec<_>>())
     };
-    let (first, states) = runner
-        .run(&[tokens[0], tokens[2]], 2, 1, &zeros, copy)
-        .map_err(failed)?;
-    let (second, _) = runner
-        .run(&[tokens[1], tokens[3]], 2, 1, &states, copy)
-        .map_err(failed)?;
+    let (first, states) = runner.run(&[tokens[0], tokens[2]], 2, 1, &zeros, copy).map_err(failed)?;
+    let (second, _) = runner.run(&[tokens[1], tokens[3]], 2, 1, &states, copy).map_err(failed)?;
     for row in 0..2 {
         for (step, scores) in [&first, &second].into_iter().enumerate() {
             let stepped = &scores[row * size..(row + 1) * size];
             let at = (row * 2 + step) * size;
             let apart = |(a, b): (&f32, &f32)| a != b && ((a - b).abs() > 1e-4 || (a - b).is_nan());
             if stepped.iter().zip(&whole[at..at + size]).any(apart) {
-                return Err("token by token it gives other scores than in one run; its states or length are not \
+                return Err(
+                    "token by token it gives other scores than in one run; its states or length are not \
                      what they should be, export it again"
-                    .to_owned());
+                        .to_owned(),
+                );
             }
         }
     }

@@ -202,11 +202,7 @@ pub fn elements(model: &[u8]) -> Option<usize> {
     let mut count = 0;
     for (tag, bytes) in Fields(model) {
         match tag {
-            7 => {
-                count += Fields(bytes?)
-                    .filter(|(tag, _)| matches!(tag, 1 | 5 | 11 | 12))
-                    .count()
-            }
+            7 => count += Fields(bytes?).filter(|(tag, _)| matches!(tag, 1 | 5 | 11 | 12)).count(),
             8 | 14 | 25 => count += 1,
             _ => {}
         }
@@ -224,9 +220,7 @@ impl<'a> Iterator for Fields<'a> {
         let (tag, kind) = prost::encoding::decode_key(&mut self.0).ok()?;
         let skip = match kind as u32 {
             0 => {
-                return prost::encoding::decode_varint(&mut self.0)
-                    .ok()
-                    .map(|_| (tag, None));
+                return prost::encoding::decode_varint(&mut self.0).ok().map(|_| (tag, None));
             }
             1 => 8,
             2 => usize::try_from(prost::encoding::decode_varint(&mut self.0).ok()?).ok()?,

@@ -49,6 +49,17 @@ pub struct Search {
     pub found: Option<Library>,
 }
 
+/// The devices that the loaded library was built for. Built for is not the same as works: only
+/// running a model on one tells.
+///
+/// # Errors
+/// If there is no library.
+pub fn devices() -> Result<Vec<(&'static str, bool)>> {
+    use ort::ep::ExecutionProvider;
+    environment()?;
+    Ok(vec![("cpu", true), ("cuda", ort::ep::CUDA::is_available().unwrap_or(false))])
+}
+
 /// The first usable library, in the order: `explicit`, `ORT_DYLIB_PATH`, beside the executable,
 /// the user cache, the virtual or conda environment, the user's Python packages, the system.
 ///
@@ -61,12 +72,7 @@ pub fn discover(explicit: Option<&Path>) -> Result<Library> {
     }
     Err(Error::Runtime(match search.tried.last() {
         Some(asked) if ASKED.contains(&asked.origin) => {
-            format!(
-                "ONNX Runtime: {} ({}): {}",
-                asked.path.display(),
-                asked.origin,
-                asked.outcome
-            )
+            format!("ONNX Runtime: {} ({}): {}", asked.path.display(), asked.origin, asked.outcome)
         }
         _ => MISSING.to_owned(),
     }))
@@ -75,21 +81,12 @@ pub fn discover(explicit: Option<&Path>) -> Result<Library> {
 /// As [`discover`], with everything that was tried on the way.
 pub fn search(explicit: Option<&Path>) -> Search {
     let mut search = Search::default();
-    let variable = std::env::var_os("ORT_DYLIB_PATH")
-        .filter(|path| !path.is_empty())
-        .map(PathBuf::from);
+    let variable = std::env::var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty()).map(PathBuf::from);
     // Who asks for a library gets that one or an error, never another in silence.
-    for (path, origin) in [
-        (explicit.map(Path::to_path_buf), ASKED[0]),
-        (variable, ASKED[1]),
-    ] {
+    for (path, origin) in [(explicit.map(Path::to_path_buf), ASKED[0]), (variable, ASKED[1])] {
         let Some(path) = path else { continue };
         let path = std::path::absolute(&path).unwrap_or(path);
-        let files = if path.is_dir() {
-            libraries(&path)
-        } else {
-            vec![path.clone()]
-        };
+        let files = if path.is_dir() { libraries(&path) } else { vec![path.clone()] };
         for file in files {
             if search.probe(file, origin) {
                 return search;
@@ -138,43 +135,25 @@ pub fn environment() -> Result<&'static Environment> {
     if let Some(environment) = ENVIRONMENT.get() {
         return Ok(environment);
     }
-    let configured = CONFIGURED
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .clone();
+    let configured = CONFIGURED.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let library = discover(configured.as_deref())?;
-    log::debug!(
-        "ONNX Runtime 1.{} from {} ({})",
-        library.minor,
-        library.path.display(),
-        library.origin
-    );
+    log::debug!("ONNX Runtime 1.{} from {} ({})", library.minor, library.path.display(), library.origin);
     if reports(library.minor) {
-        log::warn!(
-            "this ONNX Runtime reports to Microsoft; set ORT_DISABLE_TELEMETRY=1 before the start"
-        );
+        log::warn!("this ONNX Runtime reports to Microsoft; set ORT_DISABLE_TELEMETRY=1 before the start");
     }
     let environment = catch_unwind(|| load(&library.path))
         .unwrap_or_else(|_| Err("it does not behave like ONNX Runtime".to_owned()))
-        .map_err(|what| {
-            Error::Runtime(format!(
-                "ONNX Runtime at {}: {what}",
-                library.path.display()
-            ))
-        })?;
+        .map_err(|what| Error::Runtime(format!("ONNX Runtime at {}: {what}", library.path.display())))?;
     Ok(ENVIRONMENT.get_or_init(|| environment))
 }
 
 /// The directory under which `doctor --install` puts libraries, one folder for each version;
 /// `None` without a home.
 pub fn cache() -> Option<PathBuf> {
-    let absolute = |name| {
-        std::env::var_os(name)
-            .map(PathBuf::from)
-            .filter(|path: &PathBuf| path.is_absolute())
-    };
-    let caches = absolute("XDG_CACHE_HOME")
-        .or_else(|| std::env::home_dir().map(|home| home.join(".cache")))?;
+    let absolute =
+        |name| std::env::var_os(name).map(PathBuf::from).filter(|path: &PathBuf| path.is_absolute());
+    let caches =
+        absolute("XDG_CACHE_HOME").or_else(|| std::env::home_dir().map(|home| home.join(".cache")))?;
     Some(caches.join("secondpass/onnxruntime"))
 }
 
@@ -228,11 +207,7 @@ impl Search {
                 format!("version 1.{minor} is too old; secondpass needs 1.{OLDEST} or newer")
             }
             Some(minor) => {
-                self.found = Some(Library {
-                    path: path.clone(),
-                    minor,
-                    origin,
-                });
+                self.found = Some(Library { path: path.clone(), minor, origin });
                 format!("version 1.{minor}")
             }
         };
@@ -241,32 +216,21 @@ impl Search {
     }
 
     fn note(&mut self, path: PathBuf, origin: &'static str, outcome: String) {
-        self.tried.push(Candidate {
-            path,
-            origin,
-            outcome,
-        });
+        self.tried.push(Candidate { path, origin, outcome });
     }
 }
 
 /// Directories to look in, in order.
 fn directories() -> Vec<(PathBuf, &'static str)> {
     let mut found = Vec::new();
-    let executable = std::env::current_exe()
-        .ok()
-        .and_then(|path| path.canonicalize().ok());
+    let executable = std::env::current_exe().ok().and_then(|path| path.canonicalize().ok());
     if let Some(bin) = executable.as_deref().and_then(Path::parent) {
         found.push((bin.to_path_buf(), "beside the executable"));
         found.push((bin.join("../lib/secondpass"), "beside the executable"));
     }
-    let versions = cache()
-        .map(|cache| matching(&cache, |_| true))
-        .unwrap_or_default();
+    let versions = cache().map(|cache| matching(&cache, |_| true)).unwrap_or_default();
     found.extend(versions.into_iter().map(|path| (path, "user cache")));
-    for (name, origin) in [
-        ("VIRTUAL_ENV", "virtual environment"),
-        ("CONDA_PREFIX", "conda environment"),
-    ] {
+    for (name, origin) in [("VIRTUAL_ENV", "virtual environment"), ("CONDA_PREFIX", "conda environment")] {
         if let Some(prefix) = std::env::var_os(name).filter(|prefix| !prefix.is_empty()) {
             let lib = Path::new(&prefix).join("lib");
             found.extend(packages(&lib).into_iter().map(|path| (path, origin)));
@@ -275,9 +239,7 @@ fn directories() -> Vec<(PathBuf, &'static str)> {
     }
     if let Some(home) = std::env::home_dir() {
         found.extend(
-            packages(&home.join(".local/lib"))
-                .into_iter()
-                .map(|path| (path, "user's Python packages")),
+            packages(&home.join(".local/lib")).into_iter().map(|path| (path, "user's Python packages")),
         );
     }
     found.extend(SYSTEM.iter().map(|path| (PathBuf::from(path), "system")));
@@ -287,19 +249,14 @@ fn directories() -> Vec<(PathBuf, &'static str)> {
 /// Where pip puts ONNX Runtime under a `lib` directory.
 fn packages(lib: &Path) -> Vec<PathBuf> {
     let pythons = matching(lib, |name| name.starts_with("python3"));
-    pythons
-        .into_iter()
-        .map(|python| python.join("site-packages/onnxruntime/capi"))
-        .collect()
+    pythons.into_iter().map(|python| python.join("site-packages/onnxruntime/capi")).collect()
 }
 
 /// Files in `directory` that are named like the library, newest version first.
 fn libraries(directory: &Path) -> Vec<PathBuf> {
     matching(directory, |name| {
         // libonnxruntime.so, libonnxruntime.so.1.32.0, libonnxruntime.1.32.0.dylib
-        name.strip_prefix(NAME)
-            .is_some_and(|rest| rest.starts_with('.'))
-            && name.contains(SUFFIX)
+        name.strip_prefix(NAME).is_some_and(|rest| rest.starts_with('.')) && name.contains(SUFFIX)
     })
 }
 
@@ -315,9 +272,7 @@ fn matching(directory: &Path, keep: impl Fn(&str) -> bool) -> Vec<PathBuf> {
 /// The numbers in a file name, so that 1.9 comes before 1.32.
 fn version(name: &OsString) -> (Vec<u64>, OsString) {
     let text = name.to_string_lossy();
-    let numbers = text
-        .split(|c: char| !c.is_ascii_digit())
-        .filter_map(|digits| digits.parse().ok());
+    let numbers = text.split(|c: char| !c.is_ascii_digit()).filter_map(|digits| digits.parse().ok());
     (numbers.collect(), name.clone())
 }
 
@@ -331,11 +286,7 @@ const ASKED: [&str; 2] = ["asked for", "ORT_DYLIB_PATH"];
 const MISSING: &str = "ONNX Runtime was not found: run `secondpass doctor --install` \
      (or set ORT_DYLIB_PATH to the library, or `pip install onnxruntime` in the active environment)";
 
-const NAME: &str = if cfg!(windows) {
-    "onnxruntime"
-} else {
-    "libonnxruntime"
-};
+const NAME: &str = if cfg!(windows) { "onnxruntime" } else { "libonnxruntime" };
 const SUFFIX: &str = if cfg!(windows) {
     ".dll"
 } else if cfg!(target_os = "macos") {
@@ -382,31 +333,21 @@ mod tests {
             let search = search(Some(&path));
             assert_eq!((search.tried.len(), search.found), (1, None));
             let message = discover(Some(&path)).unwrap_err().to_string();
-            assert!(
-                message.contains(what) && message.contains("asked for"),
-                "{message}"
-            );
+            assert!(message.contains(what) && message.contains("asked for"), "{message}");
         }
     }
 
     #[test]
     fn another_library_is_not_taken_for_onnx_runtime() {
-        let Some(libm) = [
-            "/lib/x86_64-linux-gnu/libm.so.6",
-            "/lib64/libm.so.6",
-            "/lib/aarch64-linux-gnu/libm.so.6",
-        ]
-        .map(Path::new)
-        .into_iter()
-        .find(|path| path.exists()) else {
+        let Some(libm) =
+            ["/lib/x86_64-linux-gnu/libm.so.6", "/lib64/libm.so.6", "/lib/aarch64-linux-gnu/libm.so.6"]
+                .map(Path::new)
+                .into_iter()
+                .find(|path| path.exists())
+        else {
             return eprintln!("skipped: another_library (no libm.so.6 in the usual places)");
         };
-        assert!(
-            discover(Some(libm))
-                .unwrap_err()
-                .to_string()
-                .contains("not ONNX Runtime")
-        );
+        assert!(discover(Some(libm)).unwrap_err().to_string().contains("not ONNX Runtime"));
     }
 
     #[test]
@@ -422,22 +363,10 @@ mod tests {
         for name in ["1.9.0", "1.32.0", "1.23.2"] {
             std::fs::write(directory.path().join(format!("{NAME}{SUFFIX}.{name}")), b"").unwrap();
         }
-        std::fs::write(
-            directory
-                .path()
-                .join(format!("{NAME}_providers_shared{SUFFIX}")),
-            b"",
-        )
-        .unwrap();
+        std::fs::write(directory.path().join(format!("{NAME}_providers_shared{SUFFIX}")), b"").unwrap();
         let names: Vec<_> = libraries(directory.path())
             .iter()
-            .map(|path| {
-                path.to_string_lossy()
-                    .rsplit_once("so.")
-                    .unwrap()
-                    .1
-                    .to_owned()
-            })
+            .map(|path| path.to_string_lossy().rsplit_once("so.").unwrap().1.to_owned())
             .collect();
         assert_eq!(names, ["1.32.0", "1.23.2", "1.9.0"]);
     }
@@ -465,22 +394,13 @@ mod tests {
     fn without_a_library_the_advice_comes_at_once_and_again() {
         let empty = tempfile::tempdir().unwrap();
         let mut child = std::process::Command::new(std::env::current_exe().unwrap());
-        child.args([
-            "--exact",
-            "--ignored",
-            "lm::onnx::runtime::tests::child_without_a_library",
-        ]);
-        child
-            .env("HOME", empty.path())
-            .env("XDG_CACHE_HOME", empty.path());
+        child.args(["--exact", "--ignored", "lm::onnx::runtime::tests::child_without_a_library"]);
+        child.env("HOME", empty.path()).env("XDG_CACHE_HOME", empty.path());
         for name in ["ORT_DYLIB_PATH", "VIRTUAL_ENV", "CONDA_PREFIX"] {
             child.env_remove(name);
         }
         let output = child.output().unwrap();
         let said = String::from_utf8_lossy(&output.stdout);
-        assert!(
-            output.status.success() && said.contains("1 passed"),
-            "{said}"
-        );
+        assert!(output.status.success() && said.contains("1 passed"), "{said}");
     }
 }

@@ -39,11 +39,7 @@ impl std::str::FromStr for Device {
             Some(("cuda", n)) => number(n).map(Self::Cuda),
             _ => None,
         }
-        .ok_or_else(|| {
-            Error::config(format!(
-                "device `{text}` is unknown; use cpu, cuda, cuda:N or auto"
-            ))
-        })
+        .ok_or_else(|| Error::config(format!("device `{text}` is unknown; use cpu, cuda, cuda:N or auto")))
     }
 }
 
@@ -84,10 +80,7 @@ impl Runner {
             )),
             _ => Error::model(path, format!("ONNX Runtime cannot load it: {}", one_line(e.message()))),
         })?;
-        Ok(Self {
-            session,
-            signature: signature.clone(),
-        })
+        Ok(Self { session, signature: signature.clone() })
     }
 
     /// Feeds `rows` rows of `length` tokens from `states` (shaped as the signature says) and
@@ -105,38 +98,23 @@ impl Runner {
     ) -> Result<T, String> {
         let signature = &*self.signature;
         let fail = |e: ort::Error| one_line(e.message());
-        let mut inputs: Vec<(Cow<'_, str>, SessionInputValue<'_>)> =
-            Vec::with_capacity(1 + states.len());
-        let ids =
-            TensorRef::from_array_view(([rows as i64, length as i64], tokens)).map_err(fail)?;
+        let mut inputs: Vec<(Cow<'_, str>, SessionInputValue<'_>)> = Vec::with_capacity(1 + states.len());
+        let ids = TensorRef::from_array_view(([rows as i64, length as i64], tokens)).map_err(fail)?;
         inputs.push((signature.tokens.as_str().into(), ids.into()));
         for (state, values) in signature.states.iter().zip(states) {
-            let tensor =
-                TensorRef::from_array_view((state.shape(rows), &values[..])).map_err(fail)?;
+            let tensor = TensorRef::from_array_view((state.shape(rows), &values[..])).map_err(fail)?;
             inputs.push((state.input.as_str().into(), tensor.into()));
         }
         let outputs = self.session.run(inputs).map_err(fail)?;
         let size = signature.vocab_size as i64;
-        let log_probs = extract(
-            outputs.get(&signature.output),
-            &signature.output,
-            &[rows as i64, length as i64, size],
-        )?;
+        let log_probs =
+            extract(outputs.get(&signature.output), &signature.output, &[rows as i64, length as i64, size])?;
         let states: Vec<&[f32]> = signature
             .states
             .iter()
-            .map(|state| {
-                extract(
-                    outputs.get(&state.output),
-                    &state.output,
-                    &state.shape(rows),
-                )
-            })
+            .map(|state| extract(outputs.get(&state.output), &state.output, &state.shape(rows)))
             .collect::<Result<_, _>>()?;
-        Ok(read(Outputs {
-            log_probs,
-            states: &states,
-        }))
+        Ok(read(Outputs { log_probs, states: &states }))
     }
 }
 
@@ -148,23 +126,11 @@ pub(super) fn decide(device: Device) -> Result<Device> {
     let environment = runtime::environment()?;
     // Compiled in does not mean that a device or its libraries are there: register it to know.
     let works = ep::CUDA::is_available().unwrap_or(false)
-        && options(
-            environment,
-            Plan {
-                device: Device::Cuda(0),
-                threads: 1,
-                half: false,
-            },
-        )
-        .is_ok();
+        && options(environment, Plan { device: Device::Cuda(0), threads: 1, half: false }).is_ok();
     Ok(if works { Device::Cuda(0) } else { Device::Cpu })
 }
 
-fn session(
-    environment: &ort::environment::Environment,
-    path: &Path,
-    plan: Plan,
-) -> ort::Result<Session> {
+fn session(environment: &ort::environment::Environment, path: &Path, plan: Plan) -> ort::Result<Session> {
     options(environment, plan)?.commit_from_file(path)
 }
 
@@ -173,11 +139,7 @@ fn options(
     plan: Plan,
 ) -> ort::Result<ort::session::builder::SessionBuilder> {
     // Level 3 of ONNX Runtime 1.32 crashes on some graphs that hold float16.
-    let level = if plan.half {
-        GraphOptimizationLevel::Level2
-    } else {
-        GraphOptimizationLevel::All
-    };
+    let level = if plan.half { GraphOptimizationLevel::Level2 } else { GraphOptimizationLevel::All };
     let builder = Session::builder(environment)?
         .with_log_level(LogLevel::Warning)?
         .with_optimization_level(level)?
@@ -202,20 +164,11 @@ fn options(
     Ok(builder.with_execution_providers([provider])?)
 }
 
-fn extract<'a>(
-    value: Option<&'a DynValue>,
-    name: &str,
-    expected: &[i64],
-) -> Result<&'a [f32], String> {
+fn extract<'a>(value: Option<&'a DynValue>, name: &str, expected: &[i64]) -> Result<&'a [f32], String> {
     let value = value.ok_or_else(|| format!("gave no {name}"))?;
-    let (shape, values) = value
-        .try_extract_tensor::<f32>()
-        .map_err(|e| one_line(e.message()))?;
+    let (shape, values) = value.try_extract_tensor::<f32>().map_err(|e| one_line(e.message()))?;
     if shape[..] != *expected || values.len() as i64 != expected.iter().product::<i64>() {
-        return Err(format!(
-            "gave {name} of shape {:?}, expected {expected:?}",
-            &shape[..]
-        ));
+        return Err(format!("gave {name} of shape {:?}, expected {expected:?}", &shape[..]));
     }
     Ok(values)
 }

@@ -71,18 +71,14 @@ impl Signature {
                 batch.as_str()
             }
             _ => {
-                return Err(fail(format!(
-                    "input `{tokens}` should be tokens int64 [N, L], both sizes free"
-                )));
+                return Err(fail(format!("input `{tokens}` should be tokens int64 [N, L], both sizes free")));
             }
         };
         let declared = match output.dims.as_deref() {
             Some([_, _, last]) if output.dtype == Dtype::FLOAT => last,
             None if output.dtype == Dtype::FLOAT => &Dim::Unknown,
             _ => {
-                return Err(fail(format!(
-                    "output `{output}` should be log_probs float32 [N, L, V]"
-                )));
+                return Err(fail(format!("output `{output}` should be log_probs float32 [N, L, V]")));
             }
         };
         let states = states(graph, batch).map_err(fail)?;
@@ -103,10 +99,7 @@ impl Signature {
 
     /// Bytes of all states of one history.
     pub fn state_bytes(&self) -> usize {
-        self.states
-            .iter()
-            .map(|state| state.size() * size_of::<f32>())
-            .sum()
+        self.states.iter().map(|state| state.size() * size_of::<f32>()).sum()
     }
 }
 
@@ -135,15 +128,11 @@ impl Numbers {
     fn read(graph: &Graph, declared: &Dim) -> Result<Self, String> {
         let number = |name: &str| match property(graph, name) {
             Some(text) => text.trim().parse::<u32>().map(Some).map_err(|_| {
-                format!(
-                    "metadata secondpass.{name} is `{}`, not a number",
-                    text.escape_debug()
-                )
+                format!("metadata secondpass.{name} is `{}`, not a number", text.escape_debug())
             }),
             None => Ok(None),
         };
-        let missing =
-            |name: &str| format!("metadata secondpass.{name} is missing; export the model again");
+        let missing = |name: &str| format!("metadata secondpass.{name} is missing; export the model again");
         if let Some(version) = number("version")?
             && version > VERSION
         {
@@ -162,14 +151,12 @@ impl Numbers {
             (None, _) => return Err(missing("vocab_size")),
         };
         if vocab_size == 0 || vocab_size > MAX_VOCAB {
-            return Err(format!(
-                "a vocabulary of {vocab_size} tokens; 1 to {MAX_VOCAB} make sense"
-            ));
+            return Err(format!("a vocabulary of {vocab_size} tokens; 1 to {MAX_VOCAB} make sense"));
         }
         let token = |name: &str| match number(name)? {
-            Some(id) if id as usize >= vocab_size => Err(format!(
-                "metadata secondpass.{name} is {id}, outside the vocabulary of {vocab_size}"
-            )),
+            Some(id) if id as usize >= vocab_size => {
+                Err(format!("metadata secondpass.{name} is {id}, outside the vocabulary of {vocab_size}"))
+            }
             id => Ok(id),
         };
         Ok(Self {
@@ -193,9 +180,7 @@ fn states(graph: &Graph, batch: &str) -> Result<Vec<State>, String> {
             ));
         }
         let output = format!("next_{}", input.name);
-        let next = graph
-            .output(&output)
-            .ok_or_else(|| format!("input `{input}` has no output {output}"))?;
+        let next = graph.output(&output).ok_or_else(|| format!("input `{input}` has no output {output}"))?;
         let state = state(input, next, batch)?;
         states.push(state);
     }
@@ -211,16 +196,9 @@ fn states(graph: &Graph, batch: &str) -> Result<Vec<State>, String> {
 }
 
 fn state(input: &Value, next: &Value, batch: &str) -> Result<State, String> {
-    let wrong = || {
-        format!(
-            "state `{input}` should be float32, its batch size named {batch}, its other sizes fixed"
-        )
-    };
-    let dims = input
-        .dims
-        .as_deref()
-        .filter(|_| input.dtype == Dtype::FLOAT)
-        .ok_or_else(wrong)?;
+    let wrong =
+        || format!("state `{input}` should be float32, its batch size named {batch}, its other sizes fixed");
+    let dims = input.dims.as_deref().filter(|_| input.dtype == Dtype::FLOAT).ok_or_else(wrong)?;
     let is_batch = |dim: &Dim| matches!(dim, Dim::Symbol(symbol) if symbol == batch);
     let at = dims.iter().position(is_batch).ok_or_else(wrong)?;
     let sizes: Option<Vec<usize>> = dims
@@ -233,13 +211,9 @@ fn state(input: &Value, next: &Value, batch: &str) -> Result<State, String> {
         })
         .collect();
     let sizes = sizes.ok_or_else(wrong)?;
-    let total = sizes
-        .iter()
-        .try_fold(1usize, |n, &size| n.checked_mul(size));
+    let total = sizes.iter().try_fold(1usize, |n, &size| n.checked_mul(size));
     if total.is_none_or(|total| total > MAX_STATE) {
-        return Err(format!(
-            "state `{input}` is too large; at most {MAX_STATE} numbers a row"
-        ));
+        return Err(format!("state `{input}` is too large; at most {MAX_STATE} numbers a row"));
     }
     // Declared output sizes may be missing; those that are there must agree.
     let differs = |a: &Dim, b: &Dim| matches!((a, b), (Dim::Fixed(a), Dim::Fixed(b)) if a != b);
@@ -250,24 +224,15 @@ fn state(input: &Value, next: &Value, batch: &str) -> Result<State, String> {
     if !paired {
         return Err(format!("output `{next}` does not fit input `{input}`"));
     }
-    Ok(State {
-        input: input.name.clone(),
-        output: next.name.clone(),
-        dims: sizes,
-        batch: at,
-    })
+    Ok(State { input: input.name.clone(), output: next.name.clone(), dims: sizes, batch: at })
 }
 
 fn numbered(name: &str) -> bool {
-    name.strip_prefix("state_")
-        .is_some_and(|k| !k.is_empty() && k.bytes().all(|b| b.is_ascii_digit()))
+    name.strip_prefix("state_").is_some_and(|k| !k.is_empty() && k.bytes().all(|b| b.is_ascii_digit()))
 }
 
 fn property<'a>(graph: &'a Graph, name: &str) -> Option<&'a str> {
-    graph
-        .metadata
-        .get(&format!("secondpass.{name}"))
-        .map(String::as_str)
+    graph.metadata.get(&format!("secondpass.{name}")).map(String::as_str)
 }
 
 /// What is said of a model that is not ours.
@@ -301,15 +266,8 @@ mod tests {
     use super::*;
 
     fn value(name: &str, dtype: Dtype, dims: &[&str]) -> Value {
-        let dim = |text: &&str| {
-            text.parse()
-                .map_or_else(|_| Dim::Symbol(text.to_string()), Dim::Fixed)
-        };
-        Value {
-            name: name.to_owned(),
-            dtype,
-            dims: Some(dims.iter().map(dim).collect()),
-        }
+        let dim = |text: &&str| text.parse().map_or_else(|_| Dim::Symbol(text.to_string()), Dim::Fixed);
+        Value { name: name.to_owned(), dtype, dims: Some(dims.iter().map(dim).collect()) }
     }
 
     fn graph() -> Graph {
@@ -348,15 +306,7 @@ mod tests {
     #[test]
     fn our_own_contract() {
         let signature = Signature::detect(&graph()).unwrap();
-        assert_eq!(
-            (
-                signature.vocab_size,
-                signature.bos,
-                signature.eos,
-                signature.unk
-            ),
-            (50, 1, 2, Some(0))
-        );
+        assert_eq!((signature.vocab_size, signature.bos, signature.eos, signature.unk), (50, 1, 2, Some(0)));
         assert_eq!(signature.states.len(), 2);
         assert_eq!(signature.states[1].shape(5), [2, 5, 16]);
         assert_eq!(signature.states[0].size(), 32);
@@ -367,94 +317,35 @@ mod tests {
     fn whatever_breaks_the_contract_is_named() {
         let float = Dtype::FLOAT;
         for (message, what) in [
-            (
-                refusal(|g| g.inputs[0].name = "x".into()),
-                "has inputs x int64 [N, L], state_0",
-            ),
-            (
-                refusal(|g| g.outputs[0].name = "y".into()),
-                "y float32 [N, L, 50]",
-            ),
-            (
-                refusal(|g| g.inputs[0].dtype = float),
-                "tokens float32 [N, L]",
-            ),
-            (
-                refusal(|g| g.inputs[0] = value("tokens", Dtype::INT64, &["N"])),
-                "tokens int64 [N]",
-            ),
-            (
-                refusal(|g| g.inputs[0] = value("tokens", Dtype::INT64, &["N", "35"])),
-                "tokens int64 [N, 35]",
-            ),
-            (
-                refusal(|g| g.outputs[0].dtype = Dtype::FLOAT16),
-                "log_probs float16",
-            ),
+            (refusal(|g| g.inputs[0].name = "x".into()), "has inputs x int64 [N, L], state_0"),
+            (refusal(|g| g.outputs[0].name = "y".into()), "y float32 [N, L, 50]"),
+            (refusal(|g| g.inputs[0].dtype = float), "tokens float32 [N, L]"),
+            (refusal(|g| g.inputs[0] = value("tokens", Dtype::INT64, &["N"])), "tokens int64 [N]"),
+            (refusal(|g| g.inputs[0] = value("tokens", Dtype::INT64, &["N", "35"])), "tokens int64 [N, 35]"),
+            (refusal(|g| g.outputs[0].dtype = Dtype::FLOAT16), "log_probs float16"),
             (
                 refusal(|g| g.outputs[0] = value("log_probs", float, &["N", "50"])),
                 "log_probs float32 [N, 50]",
             ),
-            (
-                refusal(|g| g.inputs[1].dtype = Dtype::FLOAT16),
-                "state_0 float16",
-            ),
-            (
-                refusal(|g| g.inputs[1] = value("state_0", float, &["2", "1", "16"])),
-                "batch size named N",
-            ),
-            (
-                refusal(|g| g.inputs[1] = value("state_0", float, &["2", "N", "H"])),
-                "other sizes fixed",
-            ),
+            (refusal(|g| g.inputs[1].dtype = Dtype::FLOAT16), "state_0 float16"),
+            (refusal(|g| g.inputs[1] = value("state_0", float, &["2", "1", "16"])), "batch size named N"),
+            (refusal(|g| g.inputs[1] = value("state_0", float, &["2", "N", "H"])), "other sizes fixed"),
             (refusal(|g| g.inputs[1].dims = None), "state_0 float32 [..]"),
-            (
-                refusal(|g| g.inputs[1].name = "h0".into()),
-                "`h0 float32 [2, N, 16]` is unknown",
-            ),
+            (refusal(|g| g.inputs[1].name = "h0".into()), "`h0 float32 [2, N, 16]` is unknown"),
             (refusal(|g| drop(g.outputs.pop())), "no output next_state_1"),
-            (
-                refusal(|g| g.outputs[1] = value("next_state_0", float, &["2", "N", "8"])),
-                "does not fit",
-            ),
-            (
-                refusal(|g| g.outputs.push(value("extra", float, &["N"]))),
-                "extra float32 [N]",
-            ),
-            (
-                refusal(|g| drop(g.inputs.remove(1))),
-                "expected log_probs and one",
-            ),
-            (
-                refusal(|g| {
-                    drop(
-                        g.metadata
-                            .insert("secondpass.vocab_size".into(), "51".into()),
-                    )
-                }),
-                "51, but",
-            ),
-            (
-                refusal(|g| drop(g.metadata.insert("secondpass.eos_id".into(), "50".into()))),
-                "outside",
-            ),
-            (
-                refusal(|g| drop(g.metadata.insert("secondpass.bos_id".into(), "-1".into()))),
-                "not a number",
-            ),
-            (
-                refusal(|g| drop(g.metadata.remove("secondpass.bos_id"))),
-                "bos_id is missing",
-            ),
+            (refusal(|g| g.outputs[1] = value("next_state_0", float, &["2", "N", "8"])), "does not fit"),
+            (refusal(|g| g.outputs.push(value("extra", float, &["N"]))), "extra float32 [N]"),
+            (refusal(|g| drop(g.inputs.remove(1))), "expected log_probs and one"),
+            (refusal(|g| drop(g.metadata.insert("secondpass.vocab_size".into(), "51".into()))), "51, but"),
+            (refusal(|g| drop(g.metadata.insert("secondpass.eos_id".into(), "50".into()))), "outside"),
+            (refusal(|g| drop(g.metadata.insert("secondpass.bos_id".into(), "-1".into()))), "not a number"),
+            (refusal(|g| drop(g.metadata.remove("secondpass.bos_id"))), "bos_id is missing"),
             (
                 refusal(|g| drop(g.metadata.insert("secondpass.version".into(), "2".into()))),
                 "update secondpass",
             ),
         ] {
-            assert!(
-                message.contains(what) && !message.contains('\n'),
-                "{what}: {message}"
-            );
+            assert!(message.contains(what) && !message.contains('\n'), "{what}: {message}");
         }
     }
 }

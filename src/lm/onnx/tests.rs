@@ -48,19 +48,12 @@ impl Vocab for Ids {
 }
 
 fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("fixtures/models")
-        .join(name)
-        .join("model.onnx")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/models").join(name).join("model.onnx")
 }
 
 fn open(path: &Path) -> Result<OnnxLm> {
-    OnnxLm::open(path, "lm", &OnnxOptions::default(), |_, signature| {
-        Ok(Arc::new(Ids {
-            size: signature.vocab_size,
-            bos: signature.bos,
-            eos: signature.eos,
-        }))
+    OnnxLm::open_by(path, "lm", &OnnxOptions::default(), |_, signature| {
+        Ok(Arc::new(Ids { size: signature.vocab_size, bos: signature.bos, eos: signature.eos }))
     })
 }
 
@@ -79,16 +72,8 @@ fn expected(name: &str) -> Vec<(Vec<u32>, Vec<f64>)> {
     sentences
         .iter()
         .map(|sentence| {
-            let ids = sentence["ids"]
-                .as_array()
-                .unwrap()
-                .iter()
-                .map(|id| id.as_u64().unwrap() as u32);
-            let logs = sentence["log_probs"]
-                .as_array()
-                .unwrap()
-                .iter()
-                .map(|ln| ln.as_f64().unwrap());
+            let ids = sentence["ids"].as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32);
+            let logs = sentence["log_probs"].as_array().unwrap().iter().map(|ln| ln.as_f64().unwrap());
             (ids.collect(), logs.collect())
         })
         .collect()
@@ -100,37 +85,15 @@ fn score(kernel: &mut OnnxKernel, bos: u32, sentences: &[&[u32]]) -> Vec<Vec<f32
     let mut scores = vec![Vec::new(); sentences.len()];
     (0..sentences.len() as u32).for_each(|state| kernel.reset(state));
     for step in 0..sentences.iter().map(|ids| ids.len()).max().unwrap_or(0) {
-        let live: Vec<u32> = (0..sentences.len() as u32)
-            .filter(|&s| step < sentences[s as usize].len())
-            .collect();
-        let tokens: Vec<u32> = live
-            .iter()
-            .map(|&s| {
-                if step == 0 {
-                    bos
-                } else {
-                    sentences[s as usize][step - 1]
-                }
-            })
-            .collect();
+        let live: Vec<u32> =
+            (0..sentences.len() as u32).filter(|&s| step < sentences[s as usize].len()).collect();
+        let tokens: Vec<u32> =
+            live.iter().map(|&s| if step == 0 { bos } else { sentences[s as usize][step - 1] }).collect();
         let wanted: Vec<u32> = live.iter().map(|&s| sentences[s as usize][step]).collect();
         let offsets: Vec<u32> = (0..=live.len() as u32).collect();
         let mut out = vec![0.0; live.len()];
-        let rows = Rows {
-            tokens: &tokens,
-            from: &live,
-            to: &live,
-        };
-        kernel
-            .run(
-                rows,
-                Wanted {
-                    tokens: &wanted,
-                    offsets: &offsets,
-                },
-                &mut out,
-            )
-            .unwrap();
+        let rows = Rows { tokens: &tokens, from: &live, to: &live };
+        kernel.run(rows, Wanted { tokens: &wanted, offsets: &offsets }, &mut out).unwrap();
         for (&state, ln) in live.iter().zip(out) {
             scores[state as usize].push(ln);
         }
@@ -178,12 +141,7 @@ fn the_scheduler_gives_what_the_reference_gives() {
         builder.push(ids, &(0..ids.len() as u32).collect::<Vec<_>>());
     }
     let trie = Arc::new(builder.finish());
-    let limits = Limits {
-        rows: 5,
-        step_time: None,
-        alone: false,
-        threads: 1,
-    };
+    let limits = Limits { rows: 5, step_time: None, alone: false, threads: 1 };
     let mut scorer = lm.scorer(&limits).unwrap();
     let job = Job {
         trie: trie.clone(),
@@ -200,9 +158,7 @@ fn the_scheduler_gives_what_the_reference_gives() {
             break scores.unwrap();
         }
     };
-    let Scores::Nodes { ln, .. } = scores else {
-        panic!("no token scores")
-    };
+    let Scores::Nodes { ln, .. } = scores else { panic!("no token scores") };
     for ((_, logs), &end) in cases.iter().zip(&trie.ends) {
         for (node, &expected) in trie.path(end).zip(logs.iter().rev()) {
             assert!((f64::from(ln[node as usize]) - expected).abs() <= 2e-6);
@@ -228,23 +184,14 @@ fn large_steps_in_parts_boundaries_and_carried_states() {
     let row: Vec<u32> = (0..size).chain([BOUNDARY]).collect();
     let wanted = row.repeat(10);
     let offsets: Vec<u32> = (0..=10).map(|r| r * row.len() as u32).collect();
-    let rows = Rows {
-        tokens: &tokens,
-        from: &from,
-        to: &to,
-    };
-    let wanted = Wanted {
-        tokens: &wanted,
-        offsets: &offsets,
-    };
+    let rows = Rows { tokens: &tokens, from: &from, to: &to };
+    let wanted = Wanted { tokens: &wanted, offsets: &offsets };
     let mut whole = vec![0.0; wanted.tokens.len()];
     kernel.run(rows, wanted, &mut whole).unwrap();
     for scores in whole.chunks(row.len()) {
         let eos = lm.signature().eos;
         let starts = (0..size).filter(|&token| token % 3 == 0 || token == eos);
-        let mass: f64 = starts
-            .map(|token| f64::from(scores[token as usize]).exp())
-            .sum();
+        let mass: f64 = starts.map(|token| f64::from(scores[token as usize]).exp()).sum();
         assert!((f64::from(scores[size as usize]) - mass.ln()).abs() < 1e-6);
     }
     let carried = kernel.save(13);
@@ -259,21 +206,8 @@ fn large_steps_in_parts_boundaries_and_carried_states() {
     other.load(0, &carried).unwrap();
     let next = |kernel: &mut OnnxKernel, state: u32| {
         let mut out = [0.0];
-        let rows = Rows {
-            tokens: &[5],
-            from: &[state],
-            to: &[state],
-        };
-        kernel
-            .run(
-                rows,
-                Wanted {
-                    tokens: &[7],
-                    offsets: &[0, 1],
-                },
-                &mut out,
-            )
-            .unwrap();
+        let rows = Rows { tokens: &[5], from: &[state], to: &[state] };
+        kernel.run(rows, Wanted { tokens: &[7], offsets: &[0, 1] }, &mut out).unwrap();
         out[0]
     };
     assert!((next(&mut other, 0) - next(&mut kernel, 13)).abs() <= 1e-6);
@@ -290,16 +224,7 @@ fn rows_that_make_no_sense_are_errors() {
     let mut kernel = open(&fixture("tiny-lstm")).unwrap().kernel(1).unwrap();
     kernel.reserve(2).unwrap();
     let mut run = |tokens: &[u32], from: &[u32], to: &[u32], wanted: &[u32], offsets: &[u32]| {
-        kernel
-            .run(
-                Rows { tokens, from, to },
-                Wanted {
-                    tokens: wanted,
-                    offsets,
-                },
-                &mut [0.0; 2],
-            )
-            .is_err()
+        kernel.run(Rows { tokens, from, to }, Wanted { tokens: wanted, offsets }, &mut [0.0; 2]).is_err()
     };
     assert!(!run(&[], &[], &[], &[], &[0]));
     assert!(!run(&[1], &[0], &[1], &[2], &[0, 1]));
@@ -318,14 +243,9 @@ fn broken_models_are_refused_in_one_sentence() {
     let bytes = std::fs::read(fixture("tiny-lstm")).unwrap();
     let check = |bytes: &[u8], what: &str| {
         std::fs::write(&path, bytes).unwrap();
-        let Err(error) = open(&path) else {
-            panic!("{what}: accepted")
-        };
+        let Err(error) = open(&path) else { panic!("{what}: accepted") };
         let message = error.to_string();
-        assert!(
-            message.contains(what) && !message.contains('\n'),
-            "{what}: {message}"
-        );
+        assert!(message.contains(what) && !message.contains('\n'), "{what}: {message}");
     };
     check(b"", "is empty");
     check(b"<html>404</html>", "not an ONNX model");
@@ -342,31 +262,10 @@ fn broken_models_are_refused_in_one_sentence() {
     fn tensor(value: &mut proto::ValueInfo) -> &mut proto::TensorType {
         value.r#type.as_mut().unwrap().tensor_type.as_mut().unwrap()
     }
-    changed(
-        &|graph| tensor(&mut graph.input[0]).elem_type = 6,
-        "tokens int32",
-    );
-    changed(
-        &|graph| {
-            drop(
-                tensor(&mut graph.input[0])
-                    .shape
-                    .as_mut()
-                    .unwrap()
-                    .dim
-                    .pop(),
-            )
-        },
-        "tokens int64 [N]",
-    );
-    changed(
-        &|graph| tensor(&mut graph.input[1]).elem_type = 10,
-        "state_0 float16",
-    );
-    changed(
-        &|graph| graph.input[0].name = "input_ids".into(),
-        "input_ids int64 [N, L]",
-    );
+    changed(&|graph| tensor(&mut graph.input[0]).elem_type = 6, "tokens int32");
+    changed(&|graph| drop(tensor(&mut graph.input[0]).shape.as_mut().unwrap().dim.pop()), "tokens int64 [N]");
+    changed(&|graph| tensor(&mut graph.input[1]).elem_type = 10, "state_0 float16");
+    changed(&|graph| graph.input[0].name = "input_ids".into(), "input_ids int64 [N, L]");
     if runtime_or_skip("broken_models_are_refused_in_one_sentence, its part") {
         // Sound to us, and without weights: ONNX Runtime must refuse it and we must say so.
         changed(&|_| {}, "ONNX Runtime cannot load it");

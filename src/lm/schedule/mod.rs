@@ -147,7 +147,8 @@ impl<K: StepKernel> Scheduler<K> {
             &mut batch.out,
         );
         let per_row = started.elapsed().as_secs_f64() / range.len() as f64;
-        self.row_seconds = if self.row_seconds == 0.0 { per_row } else { 0.7 * self.row_seconds + 0.3 * per_row };
+        self.row_seconds =
+            if self.row_seconds == 0.0 { per_row } else { 0.7 * self.row_seconds + 0.3 * per_row };
         self.work.steps += 1;
         self.work.rows += range.len() as u64;
         result?;
@@ -203,7 +204,8 @@ impl<K: StepKernel> Scorer for Scheduler<K> {
     }
 
     fn demand(&self) -> Demand {
-        let ready = self.order.iter().filter_map(|&slot| self.flights[slot].as_ref()).map(|f| f.ready.len()).sum();
+        let ready =
+            self.order.iter().filter_map(|&slot| self.flights[slot].as_ref()).map(|f| f.ready.len()).sum();
         Demand { ready, wanted: if self.limits.alone { 1 } else { self.bound() } }
     }
 

@@ -57,7 +57,9 @@ impl StepKernel for Hash {
         }
         let states: Vec<u64> = (0..count)
             .map(|row| match self.window {
-                Some(n) => rows.tokens[row * n..(row + 1) * n].iter().fold(1, |state, &token| feed(state, token)),
+                Some(n) => {
+                    rows.tokens[row * n..(row + 1) * n].iter().fold(1, |state, &token| feed(state, token))
+                }
                 None => feed(self.states[rows.from[row] as usize], rows.tokens[row]),
             })
             .collect();
@@ -65,8 +67,9 @@ impl StepKernel for Hash {
             if self.window.is_none() {
                 self.states[rows.to[row] as usize] = state;
             }
-            for at in wanted.offsets[row] as usize..wanted.offsets[row + 1] as usize {
-                out[at] = answer(state, wanted.tokens[at]);
+            let range = wanted.offsets[row] as usize..wanted.offsets[row + 1] as usize;
+            for (out, &token) in out[range.clone()].iter_mut().zip(&wanted.tokens[range]) {
+                *out = answer(state, token);
             }
         }
         Ok(())
@@ -89,14 +92,22 @@ fn trie(sequences: &[Vec<u32>]) -> Arc<Trie> {
 }
 
 fn job(trie: &Arc<Trie>) -> Job {
-    Job { trie: trie.clone(), start: None, context: Arc::new([]), deadline: None, boundaries: false, keep: false }
+    Job {
+        trie: trie.clone(),
+        start: None,
+        context: Arc::new([]),
+        deadline: None,
+        boundaries: false,
+        keep: false,
+    }
 }
 
 /// What a plain loop over the path of each node gives.
 fn plain(trie: &Trie, start: u64, window: Option<usize>) -> Vec<f32> {
     let mut ln = vec![0.0; trie.len()];
     for node in 1..trie.len() as u32 {
-        let mut history: Vec<u32> = trie.path(trie.parent[node as usize]).map(|n| trie.token[n as usize]).collect();
+        let mut history: Vec<u32> =
+            trie.path(trie.parent[node as usize]).map(|n| trie.token[n as usize]).collect();
         history.push(BOS);
         if let Some(n) = window {
             history.resize(n, BOS);

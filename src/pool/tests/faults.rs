@@ -5,34 +5,16 @@ use std::sync::atomic::AtomicBool;
 use super::*;
 
 /// Runs inputs with these deeds; returns the outcomes and the statistics.
-fn run(
-    workers: usize,
-    most: usize,
-    deeds: Vec<Deed>,
-    drops_panic: bool,
-) -> (Vec<Outcome<u64>>, Statistics) {
+fn run(workers: usize, most: usize, deeds: Vec<Deed>, drops_panic: bool) -> (Vec<Outcome<u64>>, Statistics) {
     within(60, move || {
         let (pool, diary) = jugglers(options(workers, 32), most, 11);
         diary.panic_in_drop.store(drops_panic, Ordering::SeqCst);
-        let Pool {
-            mut submitter,
-            mut outputs,
-        } = pool;
+        let Pool { mut submitter, mut outputs } = pool;
         let count = deeds.len() as u64;
         let producer = thread::spawn(move || {
             for (number, deed) in deeds.into_iter().enumerate() {
                 let number = number as u64;
-                submitter
-                    .submit(
-                        Input {
-                            number,
-                            key: None,
-                            deed,
-                        },
-                        1,
-                        None,
-                    )
-                    .unwrap();
+                submitter.submit(Input { number, key: None, deed }, 1, None).unwrap();
             }
         });
         let mut outcomes = Vec::new();
@@ -49,9 +31,7 @@ fn run(
 /// A deed for every tenth input, the others work; `check` sees the outcomes of the tenths.
 fn every_tenth(deed: Deed, drops_panic: bool, check: impl Fn(u64, &Outcome<u64>)) {
     for workers in [1, 3] {
-        let deeds = (0..500)
-            .map(|n| if n % 10 == 3 { deed } else { Deed::Work })
-            .collect();
+        let deeds = (0..500).map(|n| if n % 10 == 3 { deed } else { Deed::Work }).collect();
         let (outcomes, statistics) = run(workers, 6, deeds, drops_panic);
         assert!(deed == Deed::Repeat || statistics.remade > 0);
         for (number, outcome) in (0..).zip(&outcomes) {
@@ -70,16 +50,10 @@ fn done(number: u64, outcome: &Outcome<u64>) {
 #[test]
 fn a_panic_costs_one_input() {
     every_tenth(Deed::PanicInStep, false, |number, outcome| {
-        assert_eq!(
-            *outcome,
-            Outcome::Panicked(format!("planned: step of {number}"))
-        );
+        assert_eq!(*outcome, Outcome::Panicked(format!("planned: step of {number}")));
     });
     every_tenth(Deed::PanicInSubmit, false, |number, outcome| {
-        assert_eq!(
-            *outcome,
-            Outcome::Panicked(format!("planned: submit of {number}"))
-        );
+        assert_eq!(*outcome, Outcome::Panicked(format!("planned: submit of {number}")));
     });
 }
 
@@ -97,10 +71,7 @@ fn outputs_before_a_panic_count() {
 fn a_panic_in_drop_is_contained() {
     every_tenth(Deed::PanicInCompany, true, done);
     every_tenth(Deed::PanicInStep, true, |number, outcome| {
-        assert_eq!(
-            *outcome,
-            Outcome::Panicked(format!("planned: step of {number}"))
-        );
+        assert_eq!(*outcome, Outcome::Panicked(format!("planned: step of {number}")));
     });
 }
 
@@ -118,18 +89,9 @@ fn a_repeated_or_unknown_ticket_is_ignored() {
 
 #[test]
 fn one_panic_in_a_thousand_costs_one_in_a_thousand() {
-    let deeds = (0..10_000).map(|n| {
-        if n % 1000 == 500 {
-            Deed::PanicInStep
-        } else {
-            Deed::Work
-        }
-    });
+    let deeds = (0..10_000).map(|n| if n % 1000 == 500 { Deed::PanicInStep } else { Deed::Work });
     let (outcomes, _) = run(2, 8, deeds.collect(), false);
-    let lost = outcomes
-        .iter()
-        .filter(|outcome| !matches!(outcome, Outcome::Done(_)))
-        .count();
+    let lost = outcomes.iter().filter(|outcome| !matches!(outcome, Outcome::Done(_))).count();
     assert_eq!(lost, 10);
 }
 
@@ -137,10 +99,7 @@ fn one_panic_in_a_thousand_costs_one_in_a_thousand() {
 fn keys_go_on_after_a_panic() {
     within(60, || {
         let (pool, diary) = jugglers(options(3, 32), 6, 12);
-        let Pool {
-            mut submitter,
-            outputs,
-        } = pool;
+        let Pool { mut submitter, outputs } = pool;
         let producer = thread::spawn(move || {
             let mut chance = Chance(13);
             for number in 0..2_000 {
@@ -152,26 +111,17 @@ fn keys_go_on_after_a_panic() {
                     15 => Deed::Lose,
                     _ => Deed::Work,
                 };
-                let input = Input {
-                    number,
-                    key: Some(key),
-                    deed,
-                };
+                let input = Input { number, key: Some(key), deed };
                 submitter.submit(input, 1, Some(vec![key as u8])).unwrap();
             }
         });
-        let good = outputs
-            .filter(|(_, outcome)| matches!(outcome, Outcome::Done(_)))
-            .count();
+        let good = outputs.filter(|(_, outcome)| matches!(outcome, Outcome::Done(_))).count();
         producer.join().unwrap();
         assert_eq!(good, 2_000 - 300);
         // `Lose` forgets what it had, so the diary sees those keys as busy for ever: only
         // the order within a key is looked at.
         let wrong = diary.wrong.lock().unwrap();
-        assert!(
-            wrong.iter().all(|line| line.contains("busy true")),
-            "{wrong:?}"
-        );
+        assert!(wrong.iter().all(|line| line.contains("busy true")), "{wrong:?}");
     });
 }
 
@@ -191,10 +141,7 @@ fn a_stage_that_cannot_be_made_fails_the_start() {
         assert_eq!(Arc::strong_count(&diary), 1, "threads are joined");
         let make = |_| -> Result<Juggler> { panic!("planned: make") };
         let error = Pool::new(options(1, 8), make).unwrap_err().to_string();
-        assert!(
-            error.contains("worker 0 panicked at its start: planned: make"),
-            "{error}"
-        );
+        assert!(error.contains("worker 0 panicked at its start: planned: make"), "{error}");
     });
 }
 
@@ -211,31 +158,14 @@ fn everything_drains_when_no_stage_can_be_made_again() {
                 true => panic!("planned: make"),
                 false => Ok(Juggler::new(4, index as u64, &of_stages)),
             };
-            let Pool {
-                mut submitter,
-                mut outputs,
-            } = Pool::new(options(workers, 16), make).unwrap();
+            let Pool { mut submitter, mut outputs } = Pool::new(options(workers, 16), make).unwrap();
             broken.store(true, Ordering::SeqCst);
             let repair = broken.clone();
             let producer = thread::spawn(move || {
                 for number in 0..200 {
-                    let deed = if number % 4 == 0 {
-                        Deed::PanicInStep
-                    } else {
-                        Deed::Work
-                    };
+                    let deed = if number % 4 == 0 { Deed::PanicInStep } else { Deed::Work };
                     let key = (number % 3 == 0).then(|| vec![number as u8 % 2]);
-                    submitter
-                        .submit(
-                            Input {
-                                number,
-                                key: None,
-                                deed,
-                            },
-                            1,
-                            key,
-                        )
-                        .unwrap();
+                    submitter.submit(Input { number, key: None, deed }, 1, key).unwrap();
                 }
                 // Once stages can be made again, the last worker comes back.
                 repair.store(false, Ordering::SeqCst);
@@ -300,20 +230,13 @@ fn inputs_that_panic_when_dropped_and_a_room_that_panics_cost_nothing() {
     quiet();
     within(60, || {
         let make = |_| Ok(Taster(Vec::new()));
-        let Pool {
-            mut submitter,
-            outputs,
-        } = Pool::new(options(2, 16), make).unwrap();
+        let Pool { mut submitter, outputs } = Pool::new(options(2, 16), make).unwrap();
         let producer = thread::spawn(move || {
             for number in 0..100 {
                 assert!(submitter.submit(Sour(number % 2 == 0), 1, None).is_ok());
             }
         });
-        assert!(
-            outputs
-                .map(|(_, outcome)| outcome)
-                .eq((0..100).map(|_| Outcome::Done(())))
-        );
+        assert!(outputs.map(|(_, outcome)| outcome).eq((0..100).map(|_| Outcome::Done(()))));
         producer.join().unwrap();
     });
 }

@@ -56,12 +56,7 @@ struct Diary {
 impl Juggler {
     fn new(most: usize, seed: u64, diary: &Arc<Diary>) -> Self {
         diary.stages.fetch_add(1, Ordering::SeqCst);
-        Self {
-            most,
-            chance: Chance(seed),
-            flight: Vec::new(),
-            diary: diary.clone(),
-        }
+        Self { most, chance: Chance(seed), flight: Vec::new(), diary: diary.clone() }
     }
 }
 
@@ -74,11 +69,7 @@ impl Stage for Juggler {
     }
 
     fn submit(&mut self, ticket: Ticket, input: Arc<Input>) {
-        assert!(
-            input.deed != Deed::PanicInSubmit,
-            "planned: submit of {}",
-            input.number
-        );
+        assert!(input.deed != Deed::PanicInSubmit, "planned: submit of {}", input.number);
         if let Some(key) = input.key {
             self.diary.begin(key, input.number);
         }
@@ -162,11 +153,7 @@ impl Diary {
 
 impl Input {
     fn work(number: u64) -> Self {
-        Self {
-            number,
-            key: None,
-            deed: Deed::Work,
-        }
+        Self { number, key: None, deed: Deed::Work }
     }
 }
 
@@ -180,10 +167,7 @@ fn jugglers(options: PoolOptions, most: usize, seed: u64) -> (Pool<Input, u64>, 
 }
 
 fn options(workers: usize, window_items: usize) -> PoolOptions {
-    PoolOptions {
-        window_items,
-        ..PoolOptions::new(workers)
-    }
+    PoolOptions { window_items, ..PoolOptions::new(workers) }
 }
 
 /// Seeded chance (splitmix64).
@@ -220,10 +204,7 @@ fn quiet() {
     ONCE.call_once(|| {
         let usual = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
-            if !info
-                .payload_as_str()
-                .is_some_and(|text| text.starts_with("planned"))
-            {
+            if !info.payload_as_str().is_some_and(|text| text.starts_with("planned")) {
                 usual(info);
             }
         }));
@@ -241,9 +222,7 @@ pub(super) fn point(name: &'static str) {
     }
     static PASSED: AtomicU64 = AtomicU64::new(0);
     let passed = PASSED.fetch_add(1, Ordering::Relaxed);
-    let name = name
-        .bytes()
-        .fold(0u64, |hash, byte| hash.wrapping_mul(31) + u64::from(byte));
+    let name = name.bytes().fold(0u64, |hash, byte| hash.wrapping_mul(31) + u64::from(byte));
     match Chance(seed ^ passed.rotate_left(32) ^ name).below(32) {
         0..8 => thread::yield_now(),
         8 => thread::sleep(Duration::from_micros(1)),

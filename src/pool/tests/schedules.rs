@@ -22,16 +22,9 @@ fn live(seed: u64) {
     let most = 1 + chance.below(3) as usize;
     let count = chance.below(14);
     let faults = chance.below(4) == 0;
-    let taken = if chance.below(4) == 0 {
-        chance.below(count + 1)
-    } else {
-        u64::MAX
-    };
+    let taken = if chance.below(4) == 0 { chance.below(count + 1) } else { u64::MAX };
     let (pool, diary) = jugglers(options(workers, window), most, seed);
-    let Pool {
-        mut submitter,
-        mut outputs,
-    } = pool;
+    let Pool { mut submitter, mut outputs } = pool;
     let producer = thread::spawn(move || {
         for number in 0..count {
             let key = chance.below(4).checked_sub(1);
@@ -41,10 +34,7 @@ fn live(seed: u64) {
                 _ => Deed::Work,
             };
             let name = key.map(|key| vec![key as u8]);
-            if submitter
-                .submit(Input { number, key, deed }, 1, name)
-                .is_err()
-            {
+            if submitter.submit(Input { number, key, deed }, 1, name).is_err() {
                 return false;
             }
         }
@@ -62,22 +52,12 @@ fn live(seed: u64) {
             Outcome::Failed(why) => panic!("seed {seed}: {why}"),
         }
         next += 1;
-        assert!(
-            outputs.statistics().submitted - next <= window as u64 + 1,
-            "seed {seed}"
-        );
+        assert!(outputs.statistics().submitted - next <= window as u64 + 1, "seed {seed}");
     }
     let stages = |diary: &Diary| diary.stages.load(Ordering::SeqCst);
     drop(outputs);
-    assert_eq!(
-        stages(&diary),
-        diary.dropped.load(Ordering::SeqCst),
-        "seed {seed}"
-    );
+    assert_eq!(stages(&diary), diary.dropped.load(Ordering::SeqCst), "seed {seed}");
     let complete = producer.join().unwrap();
-    assert!(
-        taken != u64::MAX || (complete && next == count),
-        "seed {seed}: {next} of {count}"
-    );
+    assert!(taken != u64::MAX || (complete && next == count), "seed {seed}: {next} of {count}");
     diary.check();
 }
