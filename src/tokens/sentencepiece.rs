@@ -13,7 +13,7 @@ use crate::{Error, Result};
 ///
 /// Words are encoded one by one, as SentencePiece encodes them in the middle of a sentence.
 /// What a text cannot mean becomes the unknown token: control and bracketed user-defined pieces
-/// spelled out in it, bytes that are not UTF-8, and words of more than [`LONGEST`] bytes.
+/// spelled out in it, bytes that are not UTF-8, and words of more than [`Pieces::LONGEST`] bytes.
 pub struct Pieces {
     processor: SentencePieceProcessor,
     size: usize,
@@ -27,10 +27,10 @@ pub struct Pieces {
     hash: u64,
 }
 
-/// Words longer than this are unknown: encoding takes time that grows with the square.
-pub const LONGEST: usize = 2048;
-
 impl Pieces {
+    /// Words of more bytes are unknown: encoding takes time that grows with the square.
+    pub const LONGEST: usize = 2048;
+
     /// Reads a model file for a language model with `size` outputs and the given special tokens.
     ///
     /// # Errors
@@ -124,7 +124,7 @@ impl Vocab for Pieces {
     fn encode(&self, word: &[u8], ids: &mut Vec<u32>) -> Known {
         let Some(text) = std::str::from_utf8(word)
             .ok()
-            .filter(|text| text.len() <= LONGEST && !is_unknown(word))
+            .filter(|text| text.len() <= Self::LONGEST && !is_unknown(word))
         else {
             return self.unknown(ids);
         };
@@ -381,8 +381,8 @@ mod tests {
             encode(&vocab, b"caf\xe9"),
             (vec![vocab.space.unwrap(), vocab.unk], Known::No)
         );
-        assert_eq!(encode(&vocab, &[b'a'; LONGEST + 1]).1, Known::No);
-        assert_eq!(encode(&vocab, &[b'a'; LONGEST]).1, Known::Yes);
+        assert_eq!(encode(&vocab, &[b'a'; Pieces::LONGEST + 1]).1, Known::No);
+        assert_eq!(encode(&vocab, &[b'a'; Pieces::LONGEST]).1, Known::Yes);
     }
 
     #[test]
