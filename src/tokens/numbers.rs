@@ -16,7 +16,11 @@ pub(super) fn parse(word: &[u8]) -> Option<u32> {
     if !plain || first.is_empty() || (digits[0] == b'0' && digits.len() > 1) {
         return None;
     }
-    Some(digits.iter().fold(0, |number, digit| number * 10 + u32::from(digit - b'0')))
+    Some(
+        digits
+            .iter()
+            .fold(0, |number, digit| number * 10 + u32::from(digit - b'0')),
+    )
 }
 
 /// Gives the words of a number below a thousand million, one by one, without "and".
@@ -66,7 +70,9 @@ const SMALL: [&str; 20] = [
     "eighteen",
     "nineteen",
 ];
-const TENS: [&str; 8] = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"];
+const TENS: [&str; 8] = [
+    "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety",
+];
 
 #[cfg(test)]
 mod tests {
@@ -76,7 +82,9 @@ mod tests {
     fn numbers() {
         let spelled = |word: &str| {
             let mut words = Vec::new();
-            if let Some(number) = parse(word.as_bytes()) { spell(number, |word| words.push(word)) }
+            if let Some(number) = parse(word.as_bytes()) {
+                spell(number, |word| words.push(word));
+            }
             words.join(" ")
         };
         for (word, expected) in [
