@@ -3,6 +3,8 @@
 
 mod error;
 
+pub mod formats;
+pub mod lines;
 pub mod lm;
 pub mod nbest;
 pub mod tokens;

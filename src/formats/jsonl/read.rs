@@ -1,0 +1,644 @@
+//! From a line to an utterance and the layout of its line.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde::de::IgnoredAny;
+
+use super::names;
+use super::span::{Cursor, Span, unescape};
+use crate::formats::OwnNames;
+use crate::{Error, Hypothesis, Name, Result, Utterance};
+
+/// Reads records, keeping the names of their features from one to the next: one per thread.
+#[derive(Debug)]
+pub struct Reader {
+    own: OwnNames,
+    /// Every key met as a feature. Lists repeat their keys in the same order, so the one after
+    /// the last is looked at before the index is.
+    known: Vec<Known>,
+    index: HashMap<Box<[u8]>, usize>,
+    last: usize,
+    /// How each feature of the hypothesis in hand was named: see [`Reader::add`].
+    priorities: Vec<u16>,
+    clash: Option<String>,
+}
+
+/// An utterance and where its parts lie in its line.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// What was read, in first-pass order.
+    pub utterance: Utterance,
+    /// The first name in a record not our own that rescoring would overwrite. Such a record
+    /// must not be written back as rescored.
+    pub clash: Option<String>,
+    pub(super) layout: Layout,
+}
+
+/// What writing has to know about a line.
+#[derive(Debug, Clone)]
+pub(super) struct Layout {
+    /// Whether it is our own output.
+    pub own: bool,
+    pub names: OwnNames,
+    pub parallel: bool,
+    /// The hypothesis list.
+    pub list: Span,
+    /// Its elements, as they stand.
+    pub slots: Vec<Span>,
+    /// Rank and slot of each, by rank.
+    pub ranks: Vec<(u32, u32)>,
+}
+
+impl Reader {
+    /// A reader for records that will be given these features.
+    pub fn new(own: OwnNames) -> Self {
+        Self {
+            own,
+            known: Vec::new(),
+            index: HashMap::new(),
+            last: 0,
+            priorities: Vec::new(),
+            clash: None,
+        }
+    }
+
+    /// The record in `line`, which has no line ending. One pass checks it, one finds its
+    /// members, one reads its hypotheses. Never panics for any bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Record`]: not JSON, not UTF-8, or no hypothesis list, with the place in the
+    /// line. Such a line can still be passed on: [`passed`](super::passed).
+    pub fn read(&mut self, line: &[u8]) -> Result<Record> {
+        validate(line)?;
+        if self.known.len() > MAX_KNOWN {
+            self.known.clear();
+            self.index.clear();
+        }
+        self.clash = None;
+        let top = Top::find(line)?;
+        let own = top.own(line)?;
+        let (list, parallel) = top.list()?;
+        let mut utterance = Utterance {
+            id: top.id.0.map(|(_, span)| string(line, span)).unwrap_or_default(),
+            session: top.session.0.map(|(_, span)| string(line, span)),
+            reference: top.reference().map(|span| string(line, span)),
+            ..Utterance::default()
+        };
+        let mut slots = Vec::new();
+        let mut ranks = Vec::new();
+        let mut cursor = Cursor::new(line, list.start);
+        cursor.open(b'[')?;
+        while cursor.item(b']')?.is_some() {
+            if slots.len() >= MAX_HYPOTHESES {
+                return Err(Error::record(format!(
+                    "more than {MAX_HYPOTHESES} hypotheses: cut the list"
+                )));
+            }
+            let number = slots.len() as u32 + 1;
+            let first = cursor.peek();
+            let start = cursor.at;
+            let mut hypothesis = Hypothesis::new(Vec::new(), number);
+            let rank = match first {
+                b'"' => {
+                    hypothesis.bytes = string(line, cursor.value()?);
+                    None
+                }
+                b'{' if !parallel => {
+                    let len =
+                        utterance.hypotheses.last().map_or(0, |h: &Hypothesis| h.features.len());
+                    hypothesis.features.reserve_exact(len);
+                    self.hypothesis(&mut cursor, own, &mut hypothesis)?
+                }
+                _ => {
+                    let what = format!(
+                        "hypothesis {number} at byte {} is neither an object nor a string",
+                        start + 1
+                    );
+                    return Err(Error::record(what + ": write {\"text\":..}"));
+                }
+            };
+            slots.push(Span { start, end: cursor.at });
+            ranks.push(rank);
+            utterance.hypotheses.push(hypothesis);
+        }
+        if parallel {
+            self.parallel(line, own, &mut utterance.hypotheses, &mut ranks)?;
+        }
+        let ranks = order(&mut utterance.hypotheses, &ranks)?;
+        let layout = Layout { own, names: self.own.clone(), parallel, list, slots, ranks };
+        Ok(Record { utterance, clash: self.clash.take(), layout })
+    }
+
+    /// Reads a hypothesis object; gives its `rank` in our own records.
+    fn hypothesis(
+        &mut self,
+        cursor: &mut Cursor<'_>,
+        own: bool,
+        hypothesis: &mut Hypothesis,
+    ) -> Result<Option<u32>> {
+        let line = cursor.line;
+        let start = cursor.at;
+        let at =
+            |what: &str| format!("hypothesis {} at byte {}: {what}", hypothesis.rank, start + 1);
+        let mut text = Best::default();
+        let mut seen = [false; 4];
+        let mut once = |which: usize, key: &str| match std::mem::replace(&mut seen[which], true) {
+            true => Err(Error::record(at(&format!("two members `{key}`: keep one")))),
+            false => Ok(()),
+        };
+        let mut rank = None;
+        let mut confidence = None;
+        self.priorities.clear();
+        let features = &mut hypothesis.features;
+        cursor.open(b'{')?;
+        while let Some(member) = cursor.member()? {
+            let key = unescape(member.key.of(line));
+            let first = cursor.peek();
+            match &*key {
+                b"scores" => {
+                    once(0, "scores")?;
+                    self.scores(cursor, own, features)?;
+                }
+                b"feat" | b"features" if first == b'{' => {
+                    once(1 + usize::from(&*key == b"feat"), "features")?;
+                    self.lists(cursor, if &*key == b"feat" { 1 } else { 2 }, features)?;
+                }
+                b"rank" if own => {
+                    once(3, "rank")?;
+                    rank = Some(whole(cursor.value()?.of(line)).ok_or_else(|| {
+                        Error::record(at("`rank` is no whole number from 1: drop `secondpass` to rescore it anew"))
+                    })?);
+                }
+                b"confidence" | b"Confidence" if is_number(first) => {
+                    let value = cursor.value()?;
+                    confidence = Some((&*key == b"Confidence", value));
+                }
+                key => {
+                    if let Some(place) = names::place(names::TEXT, key) {
+                        let value = cursor.value()?;
+                        if first == b'"' && !text.offer(place, value) {
+                            return Err(Error::record(at(
+                                "two members of one name for the text: keep one",
+                            )));
+                        }
+                    } else if is_number(first) && names::feature(key).is_some() {
+                        let known = self.known(key);
+                        self.add(features, known, 3, number(cursor.value()?.of(line)))?;
+                    } else {
+                        cursor.value()?;
+                    }
+                }
+            }
+        }
+        let Some((place, span)) = text.0 else {
+            return Err(Error::record(at("it has no text: name it `text`")));
+        };
+        hypothesis.bytes = string(line, span);
+        if let Some((always, span)) = confidence {
+            let mut value = number(span.of(line));
+            if always || names::TEXT[usize::from(place)] == "transcript" {
+                if !(value.is_nan() || (0.0..=1.0).contains(&value)) {
+                    let what =
+                        format!("confidence {value} is no probability: name a log score `score`");
+                    return Err(Error::record(at(&what)));
+                }
+                value = finite(value.ln());
+            }
+            let known = self.known(if always { b"Confidence" } else { b"confidence" });
+            self.add(features, known, 3, value)?;
+        }
+        Ok(rank)
+    }
+
+    /// Reads the value of `scores`: an object, or one number.
+    fn scores(
+        &mut self,
+        cursor: &mut Cursor<'_>,
+        own: bool,
+        features: &mut Vec<(Name, f64)>,
+    ) -> Result<()> {
+        let line = cursor.line;
+        match cursor.peek() {
+            b'{' => {}
+            b'n' => return cursor.value().map(drop),
+            first if is_number(first) => {
+                let value = number(cursor.value()?.of(line));
+                let known = self.known(b"score");
+                return self.add(features, known, 0, value);
+            }
+            _ => {
+                let what =
+                    format!("`scores` at byte {} is neither an object nor a number", cursor.at + 1);
+                return Err(Error::record(what + ": write {\"am\":..,\"lm\":..}"));
+            }
+        }
+        let mut total = false;
+        cursor.open(b'{')?;
+        while let Some(member) = cursor.member()? {
+            let key = unescape(member.key.of(line));
+            let first = cursor.peek();
+            let value = cursor.value()?;
+            let known = self.known(&key);
+            if own && self.known[known].ours {
+                continue;
+            }
+            total |= &*key == b"total";
+            if self.known[known].ours && &*key != b"total" {
+                self.clash.get_or_insert_with(|| String::from_utf8_lossy(&key).into_owned());
+            }
+            if is_number(first) {
+                self.add(features, known, 0, number(value.of(line)))?;
+            }
+        }
+        // Ours takes its place, so it must have become `score`.
+        if total
+            && features.iter().zip(&self.priorities).any(|((n, _), &p)| &**n == "score" && p != 4)
+        {
+            self.clash.get_or_insert_with(|| "total".to_owned());
+        }
+        Ok(())
+    }
+
+    /// Reads an object of numbers and lists of numbers.
+    fn lists(
+        &mut self,
+        cursor: &mut Cursor<'_>,
+        place: u16,
+        features: &mut Vec<(Name, f64)>,
+    ) -> Result<()> {
+        let line = cursor.line;
+        cursor.open(b'{')?;
+        while let Some(member) = cursor.member()? {
+            let key = unescape(member.key.of(line));
+            let first = cursor.peek();
+            let start = cursor.at;
+            let value = cursor.value()?;
+            if is_number(first) {
+                let known = self.known(&key);
+                self.add(features, known, place, number(value.of(line)))?;
+            } else if first == b'[' {
+                let mut values = Vec::new();
+                let mut inner = Cursor::new(line, start);
+                inner.open(b'[')?;
+                while inner.item(b']')?.is_some() && values.len() <= MAX_FEATURES {
+                    let first = inner.peek();
+                    let value = inner.value()?;
+                    values.push(is_number(first).then(|| number(value.of(line))));
+                }
+                let many = values.len() > 1;
+                for (i, value) in values.into_iter().enumerate() {
+                    let Some(value) = value else { continue };
+                    let known = match many {
+                        true => self.known(&[&*key, i.to_string().as_bytes()].concat()),
+                        false => self.known(&key),
+                    };
+                    self.add(features, known, place, value)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the lists that stand beside a list of texts.
+    fn parallel(
+        &mut self,
+        line: &[u8],
+        own: bool,
+        hypotheses: &mut [Hypothesis],
+        ranks: &mut [Option<u32>],
+    ) -> Result<()> {
+        // One feature after another, so that names repeat hypothesis by hypothesis only here.
+        let mut priorities = vec![Vec::new(); hypotheses.len()];
+        let mut cursor = Cursor::new(line, 0);
+        cursor.open(b'{')?;
+        while let Some(member) = cursor.member()? {
+            let key = unescape(member.key.of(line));
+            let scores = &*key == b"scores";
+            let rank = &*key == b"rank" && own;
+            if cursor.peek() != b'[' || !(scores || rank || names::feature(&key).is_some()) {
+                cursor.value()?;
+                continue;
+            }
+            let start = cursor.at;
+            let mut n = 0;
+            cursor.open(b'[')?;
+            while cursor.item(b']')?.is_some() {
+                let first = cursor.peek();
+                let at = cursor.at;
+                if let (Some(hypothesis), true) = (hypotheses.get_mut(n), scores) {
+                    self.priorities = std::mem::take(&mut priorities[n]);
+                    self.scores(&mut cursor, own, &mut hypothesis.features)?;
+                    priorities[n] = std::mem::take(&mut self.priorities);
+                } else {
+                    let value = cursor.value()?;
+                    if let (Some(hypothesis), true) =
+                        (hypotheses.get_mut(n), !rank && is_number(first))
+                    {
+                        self.priorities = std::mem::take(&mut priorities[n]);
+                        let known = self.known(&key);
+                        self.add(&mut hypothesis.features, known, 3, number(value.of(line)))?;
+                        priorities[n] = std::mem::take(&mut self.priorities);
+                    } else if let (Some(slot), true) = (ranks.get_mut(n), rank) {
+                        *slot = Some(whole(value.of(line)).ok_or_else(|| {
+                            let what =
+                                format!("`rank` at byte {} is no whole number from 1", at + 1);
+                            Error::record(what + ": drop `secondpass` to rescore it anew")
+                        })?);
+                    }
+                }
+                n += 1;
+            }
+            if n != hypotheses.len() {
+                let key = String::from_utf8_lossy(&key);
+                let what = format!(
+                    "`{key}` at byte {} has {n} values for {} hypotheses",
+                    start + 1,
+                    hypotheses.len()
+                );
+                return Err(Error::record(what + ": parallel lists have one for each"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a feature, unless one of a better name has been read: `place` 0 is in `scores`, 1
+    /// `feat`, 2 `features`, 3 flat.
+    fn add(
+        &mut self,
+        features: &mut Vec<(Name, f64)>,
+        known: usize,
+        place: u16,
+        value: f64,
+    ) -> Result<()> {
+        let known = &self.known[known];
+        if known.clash {
+            self.clash.get_or_insert_with(|| known.name.to_string());
+        }
+        let priority = u16::from(known.alias) * 4 + place;
+        if let Some(at) = features.iter().position(|(name, _)| Arc::ptr_eq(name, &known.name)) {
+            if self.priorities[at] == priority {
+                let key = String::from_utf8_lossy(&known.key);
+                return Err(Error::record(format!(
+                    "two features `{key}` in one hypothesis: keep one"
+                )));
+            }
+            if self.priorities[at] > priority {
+                self.priorities[at] = priority;
+                features[at].1 = value;
+            }
+            return Ok(());
+        }
+        if features.len() >= MAX_FEATURES {
+            return Err(Error::record(format!(
+                "more than {MAX_FEATURES} features in one hypothesis: drop some"
+            )));
+        }
+        features.push((known.name.clone(), value));
+        self.priorities.push(priority);
+        Ok(())
+    }
+
+    /// The number of a key in `known`.
+    fn known(&mut self, key: &[u8]) -> usize {
+        for guess in [self.last + 1, 0] {
+            if self.known.get(guess).is_some_and(|known| &*known.key == key) {
+                self.last = guess;
+                return guess;
+            }
+        }
+        if let Some(&found) = self.index.get(key) {
+            self.last = found;
+            return found;
+        }
+        let (name, alias) = match names::feature(key) {
+            Some((name, 0)) => (name.into(), 0),
+            // All names of one feature share its allocation: they are compared by address.
+            Some((name, alias)) => {
+                let first = self.known(name.as_bytes());
+                (self.known[first].name.clone(), alias)
+            }
+            None => (String::from_utf8_lossy(key).into(), 0),
+        };
+        let clash = self.own.contains(name.as_bytes());
+        let ours = key == b"total" || self.own.contains(key);
+        self.last = self.known.len();
+        self.index.insert(key.into(), self.last);
+        self.known.push(Known { key: key.into(), name, alias, ours, clash });
+        self.last
+    }
+}
+
+/// A key that names a feature.
+#[derive(Debug)]
+struct Known {
+    key: Box<[u8]>,
+    name: Name,
+    alias: u8,
+    /// In `scores` of our own records it is passed over.
+    ours: bool,
+    /// The feature is one that rescoring computes.
+    clash: bool,
+}
+
+/// The members of a record that matter.
+#[derive(Debug, Default)]
+struct Top {
+    id: Best,
+    session: Best,
+    reference: [Option<Span>; names::REFERENCE.len()],
+    /// Lists under a list's name, and whether their first element is a string.
+    list: Best,
+    strings: bool,
+    /// Lists of strings under a text's name.
+    texts: Best,
+    /// Whether a list stands under a feature's name or `scores`.
+    parallel: bool,
+    recognised: bool,
+    secondpass: Option<Span>,
+}
+
+impl Top {
+    fn find(line: &[u8]) -> Result<Self> {
+        let mut top = Self::default();
+        let mut cursor = Cursor::new(line, 0);
+        if cursor.peek() != b'{' {
+            return Err(Error::record(
+                "the line is JSON, but not an object: write one object per line (`jq -c .[]`)",
+            ));
+        }
+        cursor.open(b'{')?;
+        while let Some(member) = cursor.member()? {
+            let key = &*unescape(member.key.of(line));
+            let first = cursor.peek();
+            let start = cursor.at;
+            let value = cursor.value()?;
+            let mut fresh = true;
+            top.recognised |= names::place(names::RECOGNISED, key).is_some();
+            match first {
+                b'"' | b'-' | b'0'..=b'9' => {
+                    if let Some(place) = names::place(names::ID, key) {
+                        fresh = top.id.offer(place, value);
+                    } else if let Some(place) = names::place(names::SESSION, key) {
+                        fresh = top.session.offer(place, value);
+                    } else if let (b'"', Some(place)) = (first, names::place(names::REFERENCE, key))
+                    {
+                        fresh = top.reference[usize::from(place)].replace(value).is_none();
+                    }
+                }
+                b'[' => {
+                    let inside = Cursor::new(line, start + 1).peek();
+                    if let Some(place) = names::place(names::LIST, key) {
+                        if matches!(inside, b'{' | b'"' | b']') {
+                            let best = top.list.0.is_none_or(|(p, _)| place < p);
+                            fresh = top.list.offer(place, value);
+                            if best {
+                                top.strings = inside == b'"';
+                            }
+                        }
+                    } else if let Some(place) = names::place(names::TEXT, key) {
+                        if matches!(inside, b'"' | b']') {
+                            fresh = top.texts.offer(place, value);
+                        }
+                    } else {
+                        top.parallel |= key == b"scores" || names::feature(key).is_some();
+                    }
+                }
+                _ => {}
+            }
+            if key == b"secondpass" {
+                fresh = top.secondpass.replace(value).is_none();
+            }
+            if !fresh {
+                let key = String::from_utf8_lossy(key);
+                let at = member.key.start + 1;
+                return Err(Error::record(format!(
+                    "a second member `{key}` at byte {at}: keep one"
+                )));
+            }
+        }
+        Ok(top)
+    }
+
+    /// Whether this is our own output. A record that was passed on holds nothing of ours.
+    fn own(&self, line: &[u8]) -> Result<bool> {
+        let Some(span) = self.secondpass else { return Ok(false) };
+        if span.first(line) != b'{' {
+            return Ok(true);
+        }
+        let mut cursor = Cursor::new(line, span.start);
+        cursor.open(b'{')?;
+        while let Some(member) = cursor.member()? {
+            let value = cursor.value()?;
+            if member.key.of(line) == b"\"status\"" {
+                return Ok(value.of(line) != b"\"passed\"");
+            }
+        }
+        Ok(true)
+    }
+
+    /// The hypothesis list, and whether others stand beside it.
+    fn list(&self) -> Result<(Span, bool)> {
+        match (self.list.0, self.texts.0) {
+            (Some((_, list)), _) => Ok((list, self.strings && self.parallel)),
+            (None, Some((_, texts))) => Ok((texts, true)),
+            (None, None) => Err(Error::record("the record has no hypothesis list: name it `hyps`")),
+        }
+    }
+
+    fn reference(&self) -> Option<Span> {
+        let names = self.reference.iter().zip(names::REFERENCE);
+        names.filter(|(_, name)| !(self.recognised && **name == "text")).find_map(|(span, _)| *span)
+    }
+}
+
+/// The member with the best of several names.
+#[derive(Debug, Default)]
+struct Best(Option<(u8, Span)>);
+
+impl Best {
+    /// `false` if the name has been seen.
+    fn offer(&mut self, place: u8, value: Span) -> bool {
+        match self.0 {
+            Some((best, _)) if best <= place => best < place,
+            _ => {
+                self.0 = Some((place, value));
+                true
+            }
+        }
+    }
+}
+
+/// Checks that the line is one JSON value, in UTF-8. Not bounded in depth: nothing here recurses.
+fn validate(line: &[u8]) -> Result<()> {
+    let text = std::str::from_utf8(line).map_err(|e| {
+        let at = e.valid_up_to() + 1;
+        Error::record(format!(
+            "not UTF-8 at byte {at}, as JSON must be: convert it (`iconv -t UTF-8`)"
+        ))
+    })?;
+    serde_json::from_str::<IgnoredAny>(text).map(drop).map_err(|e| {
+        let before = line.split_inclusive(|&b| b == b'\n').take(e.line().saturating_sub(1));
+        let at = before.map(<[u8]>::len).sum::<usize>() + e.column();
+        let said = e.to_string();
+        let said = said.split(" at line ").next().unwrap_or_default();
+        let advice = match line.get(at.saturating_sub(1)) {
+            Some(b'N' | b'I') => "write null for NaN and infinities",
+            _ => "write one whole object per line (`jq -c .`)",
+        };
+        Error::record(format!("not JSON at byte {at}, {said}: {advice}"))
+    })
+}
+
+/// Puts hypotheses in first-pass order; gives rank and slot of each.
+fn order(hypotheses: &mut [Hypothesis], ranks: &[Option<u32>]) -> Result<Vec<(u32, u32)>> {
+    let mut pairs: Vec<_> =
+        (0..).zip(ranks).map(|(slot, rank)| (rank.unwrap_or(slot + 1), slot)).collect();
+    if ranks.iter().all(Option::is_none) {
+        return Ok(pairs);
+    }
+    let bad =
+        |what: String| Err(Error::record(what + ": drop `secondpass` to rescore the list anew"));
+    if let Some(at) = ranks.iter().position(Option::is_none) {
+        return bad(format!("hypothesis {} has no `rank`", at + 1));
+    }
+    for (hypothesis, (rank, _)) in hypotheses.iter_mut().zip(&pairs) {
+        hypothesis.rank = *rank;
+    }
+    pairs.sort_unstable();
+    if let Some(two) = pairs.windows(2).find(|two| two[0].0 == two[1].0) {
+        return bad(format!("two hypotheses of `rank` {}", two[0].0));
+    }
+    hypotheses.sort_by_key(|h| h.rank);
+    Ok(pairs)
+}
+
+/// A string unescaped; anything else as it is written.
+fn string(line: &[u8], span: Span) -> Vec<u8> {
+    let raw = span.of(line);
+    if raw.first() == Some(&b'"') { unescape(raw).into_owned() } else { raw.to_vec() }
+}
+
+/// Whether a value that begins so is a number or null.
+fn is_number(first: u8) -> bool {
+    matches!(first, b'-' | b'0'..=b'9' | b'n')
+}
+
+/// A number's value; `NaN` for null and what is not finite.
+fn number(raw: &[u8]) -> f64 {
+    let value = std::str::from_utf8(raw).ok().and_then(|s| s.parse().ok());
+    finite(value.unwrap_or(f64::NAN))
+}
+
+fn finite(value: f64) -> f64 {
+    if value.is_finite() { value } else { f64::NAN }
+}
+
+fn whole(raw: &[u8]) -> Option<u32> {
+    std::str::from_utf8(raw).ok()?.parse().ok().filter(|&rank| rank > 0)
+}
+
+const MAX_HYPOTHESES: usize = 1 << 16;
+const MAX_FEATURES: usize = 1024;
+const MAX_KNOWN: usize = 4096;

@@ -1,0 +1,48 @@
+//! From lines of the field's formats to utterances and back.
+//!
+//! Costs, other bases and other signs exist only below here: a reader gives natural logarithms,
+//! higher is better, and a writer gives back, byte for byte, what it does not have to change.
+
+use std::sync::Arc;
+
+use crate::Name;
+
+pub mod jsonl;
+
+/// The names of the features that rescoring computes: in our own output they are not
+/// first-pass features, and in other input they clash.
+///
+/// Those are one for each language model, `mix`, `words` and everything that ends in `.oov`.
+#[derive(Debug, Clone, Default)]
+pub struct OwnNames {
+    lms: Arc<[Name]>,
+}
+
+/// What rescoring adds to a record, and how.
+#[derive(Debug, Clone, Copy)]
+pub struct Gained<'a> {
+    /// Which hypotheses to write, best first: indexes into the utterance's. Fewer than all for
+    /// an n-best cut.
+    pub order: &'a [usize],
+    /// The features to add, in this order; one that a hypothesis does not have is left out. The
+    /// hypothesis's total follows as `total`.
+    pub features: &'a [Name],
+    /// One more member of the record's `secondpass`: JSON text, taken as it is.
+    pub explain: Option<&'a str>,
+}
+
+impl OwnNames {
+    /// The names for these language models.
+    pub fn new<N: Into<Name>>(lms: impl IntoIterator<Item = N>) -> Self {
+        Self { lms: lms.into_iter().map(Into::into).collect() }
+    }
+
+    /// Whether rescoring computes a feature of this name. `total`, which is written beside
+    /// them, is not a feature: in foreign records it is the first-pass score.
+    pub fn contains(&self, name: &[u8]) -> bool {
+        name == b"words"
+            || name == b"mix"
+            || name.ends_with(b".oov")
+            || self.lms.iter().any(|lm| lm.as_bytes() == name)
+    }
+}
