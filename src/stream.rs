@@ -216,9 +216,11 @@ impl Feeder<'_> {
                 skip -= 1;
                 // Blank lines and records that were passed on leave no state.
                 if let Some(Ok(old)) = earlier.as_mut().and_then(Iterator::next)
-                    && self.plan.sessions.is_some() && self.reader.read(&old.bytes).is_ok() {
-                        self.submit(Input { line: old, read: at, kind: Kind::Replay })?;
-                    }
+                    && self.plan.sessions.is_some()
+                    && self.reader.read(&old.bytes).is_ok()
+                {
+                    self.submit(Input { line: old, read: at, kind: Kind::Replay })?;
+                }
                 continue;
             }
             let other = line.over.is_some() || line.is_blank();
@@ -286,12 +288,13 @@ impl Writer<'_> {
                 other => other,
             };
             if let Some(every) = self.options.every
-                && reported.elapsed() >= every {
-                    reported = Instant::now();
-                    self.summary.elapsed = started.elapsed();
-                    (self.tell)(Event::Progress(self.summary));
-                    self.summary.slowest = Duration::ZERO;
-                }
+                && reported.elapsed() >= every
+            {
+                reported = Instant::now();
+                self.summary.elapsed = started.elapsed();
+                (self.tell)(Event::Progress(self.summary));
+                self.summary.slowest = Duration::ZERO;
+            }
             match outcome {
                 Ok((_, outcome)) => {
                     if let Err(error) = self.one(outcome) {

@@ -130,9 +130,11 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
         }
     };
     if let Err(source) = sink.finish()
-        && !summary.closed && source.kind() != std::io::ErrorKind::BrokenPipe {
-            return Err(Error::Io { what: "output".into(), source });
-        }
+        && !summary.closed
+        && source.kind() != std::io::ErrorKind::BrokenPipe
+    {
+        return Err(Error::Io { what: "output".into(), source });
+    }
     if summary.closed {
         return Ok(End::Done);
     }

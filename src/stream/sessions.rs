@@ -41,9 +41,10 @@ impl Sessions {
         }
         inner.used.insert(now, session.to_vec());
         if inner.states.len() > self.kept
-            && let Some((_, oldest)) = inner.used.pop_first() {
-                inner.states.remove(&oldest);
-            }
+            && let Some((_, oldest)) = inner.used.pop_first()
+        {
+            inner.states.remove(&oldest);
+        }
     }
 }
 

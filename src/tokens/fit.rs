@@ -174,9 +174,7 @@ mod tests {
         );
         assert!(said("a cat, sat.").ends_with("0 % without punctuation: set strip_punctuation = true"));
         assert!(said("A Cat, sat.").ends_with("set case = \"lower\" and strip_punctuation = true"));
-        assert!(
-            said("le chat est assis le").ends_with("; is it a model of this language and text?")
-        );
+        assert!(said("le chat est assis le").ends_with("; is it a model of this language and text?"));
         let lower = TextMap { case: Case::Lower, ..TextMap::default() };
         assert!(warnings(&lower, "A CAT sat").is_empty());
     }

@@ -55,9 +55,7 @@ impl Pieces {
     ) -> Result<Self> {
         let fail = |what: String| Error::model(path.as_ref(), what);
         let damaged = |what: String| {
-            fail(format!(
-                "no usable SentencePiece model ({what}); copy it again from the training"
-            ))
+            fail(format!("no usable SentencePiece model ({what}); copy it again from the training"))
         };
         let proto = Proto::decode(bytes).map_err(|e| damaged(e.to_string()))?;
         let processor =
@@ -75,25 +73,10 @@ impl Pieces {
         // Without a piece for white space the unknown token takes it in.
         starts[unk as usize] |= space.is_none();
         let forbidden = (0..model.vocab_size())
-            .map(|id| {
-                id as u32 == bos
-                    || id as u32 == eos
-                    || model.is_control(id)
-                    || is_bracketed(model, id)
-            })
+            .map(|id| id as u32 == bos || id as u32 == eos || model.is_control(id) || is_bracketed(model, id))
             .collect();
         let hash = fingerprint(pieces().map(str::as_bytes));
-        Ok(Self {
-            size,
-            bos,
-            eos,
-            unk,
-            space,
-            starts,
-            forbidden,
-            hash,
-            processor,
-        })
+        Ok(Self { size, bos, eos, unk, space, starts, forbidden, hash, processor })
     }
 
     /// An unknown word as SentencePiece spells a word of unknown characters.
@@ -122,9 +105,8 @@ impl Vocab for Pieces {
     }
 
     fn encode(&self, word: &[u8], ids: &mut Vec<u32>) -> Known {
-        let Some(text) = std::str::from_utf8(word)
-            .ok()
-            .filter(|text| text.len() <= Self::LONGEST && !is_unknown(word))
+        let Some(text) =
+            std::str::from_utf8(word).ok().filter(|text| text.len() <= Self::LONGEST && !is_unknown(word))
         else {
             return self.unknown(ids);
         };
@@ -136,11 +118,7 @@ impl Vocab for Pieces {
         }
         let before = ids.len();
         ids.extend(pieces.into_iter().map(|id| id as u32));
-        if ids[before..].contains(&self.unk) {
-            Known::No
-        } else {
-            Known::Yes
-        }
+        if ids[before..].contains(&self.unk) { Known::No } else { Known::Yes }
     }
 
     fn starts_word(&self, token: u32) -> bool {
@@ -152,11 +130,7 @@ impl Vocab for Pieces {
     }
 
     fn symbol(&self, token: u32) -> Option<Vec<u8>> {
-        self.processor
-            .model()
-            .pieces()
-            .get(token as usize)
-            .map(|piece| piece.piece.clone().into_bytes())
+        self.processor.model().pieces().get(token as usize).map(|piece| piece.piece.clone().into_bytes())
     }
 
     fn hash(&self) -> u64 {
@@ -192,21 +166,13 @@ impl Proto {
         let trainer = self.trainer.as_ref();
         let normalizer = self.normalizer.as_ref();
         if trainer.and_then(|t| t.treat_whitespace_as_suffix) == Some(true) {
-            return Err(
-                "was trained with treat_whitespace_as_suffix: its pieces mark where words end, \
+            return Err("was trained with treat_whitespace_as_suffix: its pieces mark where words end, \
                         and only models that mark where they start can be used"
-                    .into(),
-            );
+                .into());
         }
         for (name, value) in [
-            (
-                "add_dummy_prefix",
-                normalizer.and_then(|n| n.add_dummy_prefix),
-            ),
-            (
-                "escape_whitespaces",
-                normalizer.and_then(|n| n.escape_whitespaces),
-            ),
+            ("add_dummy_prefix", normalizer.and_then(|n| n.add_dummy_prefix)),
+            ("escape_whitespaces", normalizer.and_then(|n| n.escape_whitespaces)),
         ] {
             if value == Some(false) {
                 return Err(format!(
@@ -237,15 +203,10 @@ fn refuse_ids(model: &SentencePieceModel, size: usize, unk: Option<u32>) -> Resu
 /// With pieces of several words the encoding of a sentence is not that of its words.
 fn refuse_inner_spaces(model: &SentencePieceModel) -> Result<(), String> {
     let inner = |piece: &&str| piece.trim_start_matches(SPACE).contains(SPACE);
-    match model
-        .pieces()
-        .iter()
-        .map(|piece| piece.piece.as_str())
-        .find(inner)
-    {
-        Some(piece) => Err(format!(
-            "has pieces of more than one word ({piece:?}); train it with split_by_whitespace"
-        )),
+    match model.pieces().iter().map(|piece| piece.piece.as_str()).find(inner) {
+        Some(piece) => {
+            Err(format!("has pieces of more than one word ({piece:?}); train it with split_by_whitespace"))
+        }
         None => Ok(()),
     }
 }
@@ -255,8 +216,7 @@ fn is_bracketed(model: &SentencePieceModel, id: usize) -> bool {
     let piece = &model.pieces()[id];
     let text = piece.piece.trim_start_matches(SPACE);
     let bracketed = |open, close| text.len() > 2 && text.starts_with(open) && text.ends_with(close);
-    piece.kind == sentencepiece_rs::PieceType::UserDefined
-        && (bracketed('<', '>') || bracketed('[', ']'))
+    piece.kind == sentencepiece_rs::PieceType::UserDefined && (bracketed('<', '>') || bracketed('[', ']'))
 }
 
 /// The reader slices text where a damaged normalisation table tells it to, and may panic there.
@@ -275,30 +235,17 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const SIZES: [(&str, usize, u32, u32, u32); 3] = [
-        ("unigram", 120, 1, 1, 2),
-        ("bpe", 200, 1, 2, 0),
-        ("bytes", 400, 1, 2, 0),
-    ];
+    const SIZES: [(&str, usize, u32, u32, u32); 3] =
+        [("unigram", 120, 1, 1, 2), ("bpe", 200, 1, 2, 0), ("bytes", 400, 1, 2, 0)];
 
     fn fixture(name: &str) -> Vec<u8> {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("fixtures/tokens")
-            .join(name);
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/tokens").join(name);
         std::fs::read(path).expect("a fixture of the repository")
     }
 
     fn load(name: &str) -> Pieces {
         let &(_, size, bos, eos, unk) = SIZES.iter().find(|model| model.0 == name).unwrap();
-        Pieces::parse(
-            name,
-            &fixture(&format!("{name}.model")),
-            size,
-            bos,
-            eos,
-            Some(unk),
-        )
-        .unwrap()
+        Pieces::parse(name, &fixture(&format!("{name}.model")), size, bos, eos, Some(unk)).unwrap()
     }
 
     fn encode(vocab: &Pieces, word: &[u8]) -> (Vec<u32>, Known) {
@@ -314,15 +261,9 @@ mod tests {
         for (name, ..) in SIZES {
             let vocab = load(name);
             let mut checked = 0;
-            for line in expected
-                .lines()
-                .filter(|line| line.split('\t').next() == Some(name))
-            {
+            for line in expected.lines().filter(|line| line.split('\t').next() == Some(name)) {
                 let [_, kind, text, ids] = line.split('\t').collect::<Vec<_>>().try_into().unwrap();
-                let ids: Vec<u32> = ids
-                    .split_whitespace()
-                    .map(|id| id.parse().unwrap())
-                    .collect();
+                let ids: Vec<u32> = ids.split_whitespace().map(|id| id.parse().unwrap()).collect();
                 if text == "<unk>"
                     || (name == "unigram" && (text.contains("<blk>") || text.contains("<sos/eos>")))
                 {
@@ -334,21 +275,11 @@ mod tests {
                     continue;
                 }
                 let mut ours = Vec::new();
-                let words = if kind == "s" {
-                    text.split(' ').collect()
-                } else {
-                    vec![text]
-                };
-                let known: Vec<_> = words
-                    .iter()
-                    .map(|word| vocab.encode(word.as_bytes(), &mut ours))
-                    .collect();
+                let words = if kind == "s" { text.split(' ').collect() } else { vec![text] };
+                let known: Vec<_> =
+                    words.iter().map(|word| vocab.encode(word.as_bytes(), &mut ours)).collect();
                 assert_eq!(ours, ids, "{line}");
-                assert_eq!(
-                    known.contains(&Known::No),
-                    ids.contains(&vocab.unk),
-                    "{line}"
-                );
+                assert_eq!(known.contains(&Known::No), ids.contains(&vocab.unk), "{line}");
                 checked += 1;
             }
             assert!(checked > 100, "{checked} lines of {name}");
@@ -360,27 +291,15 @@ mod tests {
         let vocab = load("unigram");
         let (ids, known) = encode(&vocab, b"walking");
         assert_eq!(known, Known::Yes);
-        let spelled: Vec<u8> = ids
-            .iter()
-            .flat_map(|&id| vocab.symbol(id).unwrap())
-            .collect();
+        let spelled: Vec<u8> = ids.iter().flat_map(|&id| vocab.symbol(id).unwrap()).collect();
         assert_eq!(spelled, "\u{2581}walking".as_bytes());
+        assert!(ids.iter().enumerate().all(|(at, &id)| vocab.starts_word(id) == (at == 0)));
         assert!(
-            ids.iter()
-                .enumerate()
-                .all(|(at, &id)| vocab.starts_word(id) == (at == 0))
-        );
-        assert!(
-            !vocab.starts_word(vocab.unk)
-                && !vocab.starts_word(vocab.eos())
-                && !vocab.starts_word(u32::MAX)
+            !vocab.starts_word(vocab.unk) && !vocab.starts_word(vocab.eos()) && !vocab.starts_word(u32::MAX)
         );
         assert!(!vocab.words());
         assert_ne!(vocab.hash(), load("bpe").hash());
-        assert_eq!(
-            encode(&vocab, b"caf\xe9"),
-            (vec![vocab.space.unwrap(), vocab.unk], Known::No)
-        );
+        assert_eq!(encode(&vocab, b"caf\xe9"), (vec![vocab.space.unwrap(), vocab.unk], Known::No));
         assert_eq!(encode(&vocab, &[b'a'; Pieces::LONGEST + 1]).1, Known::No);
         assert_eq!(encode(&vocab, &[b'a'; Pieces::LONGEST]).1, Known::Yes);
     }
@@ -389,17 +308,12 @@ mod tests {
     fn refusals() {
         let bytes = fixture("bpe.model");
         let error = |bytes: &[u8], size, eos, unk| {
-            Pieces::parse("bpe.model", bytes, size, 1, eos, unk)
-                .err()
-                .expect("an error")
-                .to_string()
+            Pieces::parse("bpe.model", bytes, size, 1, eos, unk).err().expect("an error").to_string()
         };
         assert!(error(&bytes, 199, 2, None).contains("200 pieces"));
         assert!(error(&bytes, 200, 200, None).contains("eos"));
         assert!(error(&bytes, 200, 2, Some(3)).contains("unknown piece"));
-        assert!(
-            error(&fixture("suffix.model"), 100, 2, None).contains("treat_whitespace_as_suffix")
-        );
+        assert!(error(&fixture("suffix.model"), 100, 2, None).contains("treat_whitespace_as_suffix"));
         assert!(error(b"", 200, 2, None).contains("no usable SentencePiece model"));
         assert!(error(b"symbol 1\n", 200, 2, None).contains("no usable SentencePiece model"));
         assert!(Pieces::parse("bpe.model", &bytes, 201, 1, 2, None).is_ok());

@@ -20,13 +20,17 @@
 //! | features | `score` `total` `total_score` `logprob` `confidence` `Confidence` | `score` |
 //!
 //! - All values are natural logarithms, higher is better. Two flat members are probabilities
-//!   and their logarithm is taken: `Confidence` (Azure), and `confidence` beside `transcript`
-//!   (Google, Deepgram); `confidence` beside `text` (Vosk) is a logarithm already.
+//!   if they lie from 0 to 1, and their logarithm is taken: `Confidence` (Azure), and
+//!   `confidence` beside `transcript` (Google, Deepgram); both kinds in one list are an error.
+//!   `confidence` beside `text` (Vosk) is a logarithm always.
+//! - `lm_score` beside `logit_score` (pyctcdecode) is the sum of both models: `score`.
 //! - Several names of one feature: the first in its row counts, then `scores` before
 //!   `feat`, `features` and flat members. The others stay as they are.
-//! - `null`, or a number that is not finite as `1e999`, is a missing value: `NaN`.
+//! - `null`, or a number that is not finite as `1e999`, is a missing value: `NaN`. A string
+//!   or boolean under the name of a score is an error.
 //! - The same key twice is an error where the key is one of these, and kept otherwise.
-//! - A lone surrogate (`"\ud800"`) becomes its three bytes as WTF-8 has them.
+//! - A lone surrogate (`"\ud800"`) becomes its three bytes as WTF-8 has them, but in a
+//!   text it is an error.
 //!
 //! A record with a member `secondpass` is *our own*, unless its status is `passed`: in its
 //! `scores` the names that rescoring computes ([`OwnNames`](super::OwnNames)) and `total` are

@@ -22,6 +22,8 @@ pub struct Reader {
     /// How each feature of the hypothesis in hand was named: see [`Reader::add`].
     priorities: Vec<u16>,
     clash: Option<String>,
+    /// Whether the confidences of the record in hand are probabilities, once it is known.
+    probabilities: Option<bool>,
 }
 
 /// An utterance and where its parts lie in its line.
@@ -61,7 +63,15 @@ impl Record {
 impl Reader {
     /// A reader for records that will be given these features.
     pub fn new(own: OwnNames) -> Self {
-        Self { own, known: Vec::new(), index: HashMap::new(), last: 0, priorities: Vec::new(), clash: None }
+        Self {
+            own,
+            known: Vec::new(),
+            index: HashMap::new(),
+            last: 0,
+            priorities: Vec::new(),
+            clash: None,
+            probabilities: None,
+        }
     }
 
     /// The record in `line`, which has no line ending. One pass checks it, one finds its
@@ -78,6 +88,7 @@ impl Reader {
             self.index.clear();
         }
         self.clash = None;
+        self.probabilities = None;
         let top = Top::find(line)?;
         let own = top.own(line)?;
         let (list, parallel) = top.list()?;
@@ -180,9 +191,10 @@ impl Reader {
                         if first == b'"' && !text.offer(place, value) {
                             return Err(Error::record(at("two members of one name for the text: keep one")));
                         }
-                    } else if is_number(first) && names::feature(key).is_some() {
+                    } else if !matches!(first, b'[' | b'{') && names::feature(key).is_some() {
                         let known = self.known(key);
-                        self.add(features, known, 3, number(cursor.value()?.of(line)))?;
+                        let value = due(key, cursor.at, first, cursor.value()?.of(line))?;
+                        self.add(features, known, 3, value)?;
                     } else {
                         cursor.value()?;
                     }
@@ -193,18 +205,24 @@ impl Reader {
             return Err(Error::record(at("it has no text: name it `text`")));
         };
         hypothesis.bytes = string(line, span);
+        if span.len() != hypothesis.bytes.len() + 2 && std::str::from_utf8(&hypothesis.bytes).is_err() {
+            return Err(Error::record(at("half a surrogate pair in the text: no model can read it")));
+        }
         if let Some((always, span)) = confidence {
             let mut value = number(span.of(line));
-            if always || names::TEXT[usize::from(place)] == "transcript" {
-                if !(value.is_nan() || (0.0..=1.0).contains(&value)) {
-                    let what = format!("confidence {value} is no probability: name a log score `score`");
-                    return Err(Error::record(at(&what)));
+            if (always || names::TEXT[usize::from(place)] == "transcript") && !value.is_nan() {
+                let probability = (0.0..=1.0).contains(&value);
+                if *self.probabilities.get_or_insert(probability) != probability {
+                    return Err(Error::record(at(
+                        "some confidences are probabilities, some are not: name log scores `score`",
+                    )));
                 }
-                value = finite(value.ln());
+                value = if probability { finite(value.ln()) } else { value };
             }
             let known = self.known(if always { b"Confidence" } else { b"confidence" });
             self.add(features, known, 3, value)?;
         }
+        self.pyctcdecode(features);
         Ok(rank)
     }
 
@@ -238,8 +256,8 @@ impl Reader {
             if self.known[known].ours && &*key != b"total" {
                 self.clash.get_or_insert_with(|| String::from_utf8_lossy(&key).into_owned());
             }
-            if is_number(first) {
-                self.add(features, known, 0, number(value.of(line)))?;
+            if is_number(first) || names::feature(&key).is_some() {
+                self.add(features, known, 0, due(&key, value.start, first, value.of(line))?)?;
             }
         }
         // Ours takes its place, so it must have become `score`.
@@ -340,7 +358,26 @@ impl Reader {
                 return Err(Error::record(what + ": parallel lists have one for each"));
             }
         }
+        for (hypothesis, priorities) in hypotheses.iter_mut().zip(priorities) {
+            self.priorities = priorities;
+            self.pyctcdecode(&mut hypothesis.features);
+        }
         Ok(())
+    }
+
+    /// Where a list speaks of `logit_score` and `lm_score`, as pyctcdecode does, the second is
+    /// the sum of both parts: the score.
+    fn pyctcdecode(&mut self, features: &mut [(Name, f64)]) {
+        let named = |feature: &str, alias: u16| {
+            let mut all = features.iter().zip(&self.priorities);
+            all.position(|((name, _), priority)| &**name == feature && priority / 4 == alias)
+        };
+        let (Some(_), Some(lm)) = (named("am", 4), named("lm", 1)) else { return };
+        let known = self.known(b"score");
+        let score = self.known[known].name.clone();
+        if !features.iter().any(|(name, _)| *name == score) {
+            features[lm].0 = score;
+        }
     }
 
     /// Adds a feature, unless one of a better name has been read: `place` 0 is in `scores`, 1
@@ -547,7 +584,7 @@ fn validate(line: &[u8]) -> Result<()> {
     })?;
     serde_json::from_str::<IgnoredAny>(text).map(drop).map_err(|e| {
         let before = line.split_inclusive(|&b| b == b'\n').take(e.line().saturating_sub(1));
-        let at = before.map(<[u8]>::len).sum::<usize>() + e.column();
+        let at = before.map(<[u8]>::len).sum::<usize>() + e.column().max(1);
         let said = e.to_string();
         let said = said.split(" at line ").next().unwrap_or_default();
         let advice = match line.get(at.saturating_sub(1)) {
@@ -594,6 +631,15 @@ fn is_number(first: u8) -> bool {
 fn number(raw: &[u8]) -> f64 {
     let value = std::str::from_utf8(raw).ok().and_then(|s| s.parse().ok());
     finite(value.unwrap_or(f64::NAN))
+}
+
+/// The value of a member that is a score by its name.
+fn due(key: &[u8], at: usize, first: u8, raw: &[u8]) -> Result<f64> {
+    if is_number(first) {
+        return Ok(number(raw));
+    }
+    let key = String::from_utf8_lossy(key);
+    Err(Error::record(format!("`{key}` at byte {} is not a number: write one, or null", at + 1)))
 }
 
 fn finite(value: f64) -> f64 {

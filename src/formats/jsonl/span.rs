@@ -34,6 +34,11 @@ impl Span {
         line.get(self.start..self.end).unwrap_or_default()
     }
 
+    /// Bytes spanned.
+    pub fn len(self) -> usize {
+        self.end.saturating_sub(self.start)
+    }
+
     /// The first byte; 0 for none.
     pub fn first(self, line: &[u8]) -> u8 {
         line.get(self.start).copied().unwrap_or(0)

@@ -140,7 +140,10 @@ fn the_shapes_of_the_field() {
         r#"{"alternatives":[{"transcript":"a","confidence":1.0},{"transcript":"b","confidence":0.0}]}"#;
     assert_eq!(one(google), ("a|b".into(), "score=0".into(), None));
     assert!(read(google).unwrap().utterance.hypotheses[1].feature("score").unwrap().is_nan());
-    assert!(error(r#"{"alternatives":[{"transcript":"a","confidence":-3}]}"#).contains("probability"));
+    assert!(
+        error(r#"{"alternatives":[{"transcript":"a","confidence":0.5},{"transcript":"b","confidence":-3}]}"#)
+            .contains("some confidences")
+    );
     let azure = r#"{"NBest":[{"Confidence":0.5,"Lexical":"two","ITN":"2","Display":"Two."}]}"#;
     assert_eq!(one(azure), ("two".into(), format!("score={}", 0.5f64.ln()), None));
     // sherpa-onnx: its own best is not the reference.
@@ -150,8 +153,8 @@ fn the_shapes_of_the_field() {
     let whisper = r#"{"text":"x","segments":[],"candidates":[{"text":"y"}],"output":"z"}"#;
     assert_eq!(one(whisper), ("y".into(), String::new(), Some(b"z".to_vec())));
     let hf = r#"{"text":["a","b"],"logit_score":[-1,-2],"lm_score":[-3,null],"word_offsets":[[],[1]]}"#;
-    assert_eq!(one(hf), ("a|b".into(), "am=-1 lm=-3".into(), None));
-    assert_eq!(features(&read(hf).unwrap(), 1), "am=-2 lm=NaN");
+    assert_eq!(one(hf), ("a|b".into(), "am=-1 score=-3".into(), None));
+    assert_eq!(features(&read(hf).unwrap(), 1), "am=-2 score=NaN");
     let hypo2trans = r#"{"input":["h1","h2"],"output":"ref"}"#;
     assert_eq!(one(hypo2trans), ("h1|h2".into(), String::new(), Some(b"ref".to_vec())));
     let moses =
@@ -172,11 +175,13 @@ fn values_are_values_or_missing() {
 
 #[test]
 fn text_comes_as_it_says() {
-    let line =
-        r#"{"\u0069d":"\u00fc","hyps":[{"t\u0065xt":"\"\\\/ \ud83d\ude00 \ud800","x":"\\"},{"text":""}]}"#;
+    let line = concat!(
+        r#"{"\u0069d":"\u00fc\ud800","hyps":[{"t\u0065xt":"\"\\\/ \ud83d\ude00","x":"\\"},"#,
+        r#"{"text":""}]}"#
+    );
     let record = read(line).unwrap();
-    assert_eq!(record.utterance.id, "ü".as_bytes());
-    assert_eq!(record.utterance.hypotheses[0].bytes, [r#""\/ 😀 "#.as_bytes(), b"\xED\xA0\x80"].concat());
+    assert_eq!(record.utterance.id, b"\xC3\xBC\xED\xA0\x80");
+    assert_eq!(texts(&record)[0], r#""\/ 😀"#);
     assert_eq!(record.utterance.hypotheses[1].bytes, b"");
 }
 
@@ -197,6 +202,9 @@ fn what_is_wrong_is_said() {
         (r#"{"hyps":[{"text":"a","scores":{"am":1,"am":1}}]}"#, "two features `am`"),
         (r#"{"hyps":[{"text":"a","scores":{},"scores":{}}]}"#, "two members `scores`"),
         (r#"{"hyps":[{"text":"a","scores":"x"}]}"#, "neither an object nor a number"),
+        (r#"{"hyps":[{"text":"\ud83d"}]}"#, "half a surrogate pair"),
+        (r#"{"hyps":[{"text":"a","score":"1"}]}"#, "`score` at byte 30 is not a number"),
+        (r#"{"hyps":[{"text":"a","scores":{"am":true}}]}"#, "`am` at byte 37 is not a number"),
         (r#"{"hyps":[],"hyps":[]}"#, "second member `hyps` at byte 12"),
         (r#"{"id":"a","id":"b","hyps":[]}"#, "second member `id`"),
         (r#"{"text":["a","b"],"lm_score":[1]}"#, "1 values for 2 hypotheses"),
