@@ -5,6 +5,8 @@
 //! the crossings of all lists therefore finds the least errors there are on the line, however
 //! small the interval.
 
+use std::ops::Range;
+
 use super::random::Random;
 
 /// Feature values and errors of lists, column by column: lists lie one after the other.
@@ -37,13 +39,16 @@ pub(super) struct Point {
 
 /// Lists with bounds on their weights: those with `min < max` and `unit > 0` are free.
 pub(super) struct Search<'a> {
-    pub(super) lists: &'a Lists,
-    pub(super) bounds: &'a [Bounds],
+    lists: &'a Lists,
+    bounds: &'a [Bounds],
+    /// For each free feature the hypotheses of each list by its value, rising: the order of the
+    /// lines along its axis, which no weight changes.
+    orders: Vec<Vec<u32>>,
 }
 
 impl Lists {
     /// The ranges of the lists' hypotheses.
-    pub(super) fn ranges(&self) -> impl Iterator<Item = std::ops::Range<usize>> + '_ {
+    pub(super) fn ranges(&self) -> impl Iterator<Item = Range<usize>> + '_ {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
         starts.zip(&self.ends).map(|(start, &end)| start..end)
     }
@@ -81,6 +86,15 @@ impl Lists {
 }
 
 impl<'a> Search<'a> {
+    /// A search over `lists`, with bounds for each weight.
+    pub(super) fn new(lists: &'a Lists, bounds: &'a [Bounds]) -> Self {
+        let mut search = Self { lists, bounds, orders: vec![Vec::new(); bounds.len()] };
+        for k in search.free() {
+            search.orders[k] = search.order(&lists.columns[k]);
+        }
+        search
+    }
+
     /// The point of these weights, moved into the bounds.
     pub(super) fn point(&self, mut weights: Vec<f64>) -> Point {
         for (weight, bounds) in weights.iter_mut().zip(self.bounds) {
@@ -105,7 +119,7 @@ impl<'a> Search<'a> {
         self.point(weights)
     }
 
-    /// Searches line after line, first along the axes, then across, until nothing mends.
+    /// Searches along one axis after the other until nothing mends.
     pub(super) fn descend(&self, mut at: Point, random: &mut Random) -> Point {
         let mut axes = self.free();
         loop {
@@ -114,17 +128,28 @@ impl<'a> Search<'a> {
             for &k in &axes {
                 moved |= self.improve(&mut at, &self.axis(k));
             }
-            if !moved && axes.len() > 1 {
-                moved = (0..2 * axes.len()).any(|_| {
-                    let mut direction = vec![0.0; self.bounds.len()];
-                    axes.iter().for_each(|&k| direction[k] = self.bounds[k].unit * random.range(-1.0, 1.0));
-                    self.improve(&mut at, &direction)
-                });
-            }
             if !moved {
                 return at;
             }
         }
+    }
+
+    /// Searches across the axes too, in random directions, until many in turn mend nothing.
+    /// Dearer than [`Search::descend`], so for the best of its results only.
+    pub(super) fn cross(&self, mut at: Point, random: &mut Random) -> Point {
+        let axes = self.free();
+        let mut failed = 0;
+        while axes.len() > 1 && failed < 4 * axes.len() {
+            let mut direction = vec![0.0; self.bounds.len()];
+            axes.iter().for_each(|&k| direction[k] = self.bounds[k].unit * random.range(-1.0, 1.0));
+            if self.improve(&mut at, &direction) {
+                at = self.descend(at, random);
+                failed = 0;
+            } else {
+                failed += 1;
+            }
+        }
+        at
     }
 
     /// Moves each weight to the middle of the widest interval in which the errors are at most
@@ -155,13 +180,14 @@ impl<'a> Search<'a> {
                 high = high.min(a.max(b));
             }
         }
-        let slopes = self.slopes(direction);
         let mut steps = Vec::new();
-        let mut errors = 0;
-        for range in self.lists.ranges() {
-            let (totals, slopes) = (&at.totals[range.clone()], &slopes[range.clone()]);
-            errors += envelope(totals, slopes, &self.lists.errors[range], low..high, &mut steps);
-        }
+        let errors = match (0..direction.len()).find(|&k| direction[k] == 1.0 && !self.orders[k].is_empty()) {
+            Some(k) => self.steps(at, &self.lists.columns[k], &self.orders[k], low..high, &mut steps),
+            None => {
+                let slopes = self.lists.totals(direction);
+                self.steps(at, &slopes, &self.order(&slopes), low..high, &mut steps)
+            }
+        };
         steps.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
         // An endless interval is cut one natural step beyond what is known.
         let unit =
@@ -175,7 +201,16 @@ impl<'a> Search<'a> {
         }
         // Crossings of several lists at one place come out apart by rounding; what lies between
         // them does not exist.
-        widest(&intervals(low..high, errors, &steps, 1e-9 * unit), slack)
+        let intervals = intervals(low..high, errors, &steps, 1e-9 * unit);
+        let (low, high) = widest(&intervals, slack)?;
+        let place = |part: f64| {
+            let x = low + part * (high - low);
+            (x, errors_at(&intervals, x))
+        };
+        // On a crossing itself all that meet there tie, and another may win than on either side:
+        // then a little beside the middle.
+        let beside = PLACES.map(place).into_iter().find(|&(x, e)| self.moved(at, direction, x).errors == e);
+        Some(beside.unwrap_or_else(|| place(PLACES[0])))
     }
 
     fn improve(&self, at: &mut Point, direction: &[f64]) -> bool {
@@ -208,73 +243,72 @@ impl<'a> Search<'a> {
         direction
     }
 
-    fn slopes(&self, direction: &[f64]) -> std::borrow::Cow<'a, [f64]> {
-        let mut nonzero = (0..direction.len()).filter(|&k| direction[k] != 0.0);
-        match (nonzero.next(), nonzero.next()) {
-            (Some(k), None) if direction[k] == 1.0 => (&self.lists.columns[k][..]).into(),
-            _ => self.lists.totals(direction).into(),
+    /// The hypotheses of each list, by slope.
+    fn order(&self, slopes: &[f64]) -> Vec<u32> {
+        let mut order: Vec<u32> = (0..slopes.len() as u32).collect();
+        for range in self.lists.ranges() {
+            order[range].sort_by(|&a, &b| slopes[a as usize].total_cmp(&slopes[b as usize]));
         }
+        order
+    }
+
+    /// Appends where on the line a list's winner changes, and by how many errors; returns the
+    /// errors at the low end.
+    fn steps(
+        &self,
+        at: &Point,
+        slopes: &[f64],
+        order: &[u32],
+        within: Range<f64>,
+        steps: &mut Vec<(f64, i64)>,
+    ) -> u64 {
+        let mut envelope = Vec::new();
+        let mut errors = 0;
+        for range in self.lists.ranges() {
+            upper_envelope(&at.totals, slopes, &order[range], &mut envelope);
+            let first = envelope.partition_point(|e| e.1 <= within.start).saturating_sub(1);
+            let mut before = self.lists.errors[envelope[first].0];
+            errors += u64::from(before);
+            for &(i, x) in envelope[first + 1..].iter().take_while(|e| e.1 < within.end) {
+                let after = self.lists.errors[i];
+                if after != before {
+                    steps.push((x, i64::from(after) - i64::from(before)));
+                }
+                before = after;
+            }
+        }
+        errors
     }
 }
 
-/// Walks the upper envelope of the lines `total + x * slope` from left to right. Appends where
-/// the winner's errors change and by how much; returns the errors at the left end.
-fn envelope(
-    totals: &[f64],
-    slopes: &[f64],
-    errors: &[u32],
-    within: std::ops::Range<f64>,
-    steps: &mut Vec<(f64, i64)>,
-) -> u64 {
-    let mut best = 0;
-    for i in 1..totals.len() {
-        // At the left end, just right of it: a steeper line wins a tie.
-        let ahead = match within.start == f64::NEG_INFINITY {
-            true => slopes[best].total_cmp(&slopes[i]).then(totals[i].total_cmp(&totals[best])),
-            false => (totals[i] + within.start * slopes[i])
-                .total_cmp(&(totals[best] + within.start * slopes[best]))
-                .then(slopes[i].total_cmp(&slopes[best])),
-        };
-        if ahead.is_gt() {
-            best = i;
-        }
-    }
-    let first = u64::from(errors[best]);
-    let mut at = within.start;
-    loop {
-        let (total, slope) = (totals[best], slopes[best]);
-        let mut cross = within.end;
-        for (&t, &s) in totals.iter().zip(slopes) {
-            let x = if s > slope { (total - t) / (s - slope) } else { f64::INFINITY };
-            cross = if x < cross { x } else { cross };
-        }
-        if cross >= within.end {
-            return first;
-        }
-        // Of the lines that cross here the steepest wins, then the highest, then the first.
-        let mut next = best;
-        for i in 0..totals.len() {
-            let crosses = slopes[i] > slope && (total - totals[i]) / (slopes[i] - slope) == cross;
-            let (a, b) = ((slopes[i], totals[i]), (slopes[next], totals[next]));
-            if crosses && (next == best || a > b) {
-                next = i;
+/// The lines `total + x * slope` that are highest somewhere, from left to right, each with where
+/// it begins to be. `order` holds the lines by rising slope.
+fn upper_envelope(totals: &[f64], slopes: &[f64], order: &[u32], envelope: &mut Vec<(usize, f64)>) {
+    envelope.clear();
+    for i in order.iter().map(|&i| i as usize) {
+        let start = loop {
+            let Some(&(top, start)) = envelope.last() else {
+                break Some(f64::NEG_INFINITY);
+            };
+            if slopes[top] == slopes[i] {
+                // Parallel: the higher stays, of equal ones the first in the list.
+                if totals[top] > totals[i] || totals[top] == totals[i] && top < i {
+                    break None;
+                }
+            } else {
+                let cross = (totals[top] - totals[i]) / (slopes[i] - slopes[top]);
+                if cross > start {
+                    break Some(cross);
+                }
             }
-        }
-        at = cross.max(at);
-        if errors[next] != errors[best] {
-            steps.push((at, i64::from(errors[next]) - i64::from(errors[best])));
-        }
-        best = next;
+            envelope.pop();
+        };
+        envelope.extend(start.map(|start| (i, start)));
     }
 }
 
 /// The intervals of equal errors, as (start, end, errors), that are wider than `width`.
-fn intervals(
-    within: std::ops::Range<f64>,
-    errors: u64,
-    steps: &[(f64, i64)],
-    width: f64,
-) -> Vec<(f64, f64, u64)> {
+fn intervals(within: Range<f64>, errors: u64, steps: &[(f64, i64)], width: f64) -> Vec<(f64, f64, u64)> {
     let mut intervals: Vec<(f64, f64, u64)> = Vec::with_capacity(steps.len() + 1);
     let (mut start, mut errors) = (within.start, errors as i64);
     for &(x, change) in steps.iter().chain(&[(within.end, 0)]) {
@@ -292,15 +326,19 @@ fn intervals(
 
 /// The middle of the widest run of intervals within `slack` of the least errors, and the errors
 /// there.
-fn widest(intervals: &[(f64, f64, u64)], slack: u64) -> Option<(f64, u64)> {
+fn widest(intervals: &[(f64, f64, u64)], slack: u64) -> Option<(f64, f64)> {
     let limit = intervals.iter().map(|i| i.2).min()? + slack;
     let run = intervals.chunk_by(|a, b| (a.2 <= limit) == (b.2 <= limit)).filter(|run| run[0].2 <= limit);
-    let ends = run.map(|run| (run[0].0, run[run.len() - 1].1));
-    let (low, high) = ends.reduce(|a, b| if b.1 - b.0 > a.1 - a.0 { b } else { a })?;
-    let middle = low + (high - low) / 2.0;
-    let errors = intervals.iter().find(|i| middle < i.1).or(intervals.last())?.2;
-    Some((middle, errors))
+    run.map(|run| (run[0].0, run[run.len() - 1].1)).reduce(|a, b| if b.1 - b.0 > a.1 - a.0 { b } else { a })
 }
+
+/// The errors of the interval that holds `x`.
+fn errors_at(intervals: &[(f64, f64, u64)], x: f64) -> u64 {
+    intervals.iter().find(|i| x < i.1).or(intervals.last()).map_or(0, |i| i.2)
+}
+
+/// Where in an interval to stand, as parts of it.
+const PLACES: [f64; 5] = [0.5, 0.47, 0.53, 0.41, 0.59];
 
 #[cfg(test)]
 mod tests {
@@ -340,7 +378,7 @@ mod tests {
         fn the_least_errors_on_a_line((lists, low, high) in small(), from in -3i32..4) {
             let fixed = Bounds { min: 1.0, max: 1.0, unit: 1.0 };
             let bounds = [fixed, Bounds { min: low, max: high, unit: 1.0 }];
-            let search = Search { lists: &lists, bounds: &bounds };
+            let search = Search::new(&lists, &bounds);
             let at = search.point(vec![1.0, f64::from(from)]);
             let (x, errors) = search.line(&at, &[0.0, 1.0], 0).unwrap();
             // Every crossing there can be, the bounds, and a place between each two.
@@ -354,7 +392,8 @@ mod tests {
                 }
             }
             marks.sort_by(f64::total_cmp);
-            marks.dedup();
+            // One crossing, computed from several pairs, must not count as an interval.
+            marks.dedup_by(|a, b| (*a - *b).abs() < 1e-9);
             let least = marks.windows(2).map(|m| brute(&search, (m[0] + m[1]) / 2.0)).min().unwrap();
             prop_assert_eq!(errors, least);
             prop_assert_eq!(brute(&search, at.weights[1] + x), least);
@@ -364,9 +403,10 @@ mod tests {
     #[test]
     fn the_widest_interval_within_the_tolerance() {
         let intervals = [(0.0, 1.0, 5), (1.0, 1.1, 3), (1.1, 4.0, 9), (4.0, 6.0, 4), (6.0, 8.0, 5)];
-        assert_eq!(widest(&intervals, 0), Some((1.05, 3)));
-        assert_eq!(widest(&intervals, 1), Some((5.0, 4)));
-        assert_eq!(widest(&intervals, 2), Some((6.0, 5)));
+        assert_eq!(widest(&intervals, 0), Some((1.0, 1.1)));
+        assert_eq!(widest(&intervals, 1), Some((4.0, 6.0)));
+        assert_eq!(widest(&intervals, 2), Some((4.0, 8.0)));
+        assert_eq!((errors_at(&intervals, 5.0), errors_at(&intervals, 9.0)), (4, 5));
         assert_eq!(widest(&[], 2), None);
     }
 
@@ -377,7 +417,7 @@ mod tests {
             Lists { columns: vec![vec![0.0, -2.0], vec![0.0, 1.0]], errors: vec![1, 0], ends: vec![2] };
         let free = Bounds { min: f64::NEG_INFINITY, max: f64::INFINITY, unit: 0.5 };
         let bounds = [Bounds { min: 1.0, max: 1.0, unit: 1.0 }, free];
-        let search = Search { lists: &lists, bounds: &bounds };
+        let search = Search::new(&lists, &bounds);
         let at = search.point(vec![1.0, 0.0]);
         assert_eq!(search.line(&at, &[0.0, 1.0], 0), Some((2.25, 0)));
         assert_eq!(search.descend(at, &mut Random::new(1)).weights, [1.0, 2.25]);

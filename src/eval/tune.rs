@@ -227,7 +227,9 @@ impl Problem {
         let mut out = Lists { columns: vec![Vec::new(); self.features.len()], ..Lists::default() };
         let ranges: Vec<_> = self.lists.ranges().collect();
         for (_, u) in self.utterances.iter().enumerate().filter(|(i, _)| take(*i)) {
-            let Some(range) = u.list.map(|list| ranges[list].clone()) else { continue };
+            let Some(range) = u.list.map(|list| ranges[list].clone()) else {
+                continue;
+            };
             for (to, from) in out.columns.iter_mut().zip(&self.lists.columns) {
                 to.extend(&from[range.clone()]);
             }
@@ -322,7 +324,7 @@ impl Tuner {
             Bounds { min: f.min, max: f.max, unit: if own > 0.0 { spread / own } else { 0.0 } }
         });
         let bounds: Vec<Bounds> = bounds.collect();
-        let search = Search { lists, bounds: &bounds };
+        let search = Search::new(lists, &bounds);
         let mut random = Random::new(self.seed);
         let plain = search.point(plain);
         let given = search.point(features.iter().map(|f| f.start).collect());
@@ -339,6 +341,7 @@ impl Tuner {
             }
             tick();
         }
+        best = search.cross(best, &mut random);
         if best.errors < plain.errors { self.settle(&search, best, plain.errors) } else { plain.weights }
     }
 
