@@ -201,16 +201,7 @@ impl<'a> Search<'a> {
         }
         // Crossings of several lists at one place come out apart by rounding; what lies between
         // them does not exist.
-        let intervals = intervals(low..high, errors, &steps, 1e-9 * unit);
-        let (low, high) = widest(&intervals, slack)?;
-        let place = |part: f64| {
-            let x = low + part * (high - low);
-            (x, errors_at(&intervals, x))
-        };
-        // On a crossing itself all that meet there tie, and another may win than on either side:
-        // then a little beside the middle.
-        let beside = PLACES.map(place).into_iter().find(|&(x, e)| self.moved(at, direction, x).errors == e);
-        Some(beside.unwrap_or_else(|| place(PLACES[0])))
+        widest(&intervals(low..high, errors, &steps, 1e-9 * unit), slack)
     }
 
     fn improve(&self, at: &mut Point, direction: &[f64]) -> bool {
@@ -271,9 +262,9 @@ impl<'a> Search<'a> {
             errors += u64::from(before);
             for &(i, x) in envelope[first + 1..].iter().take_while(|e| e.1 < within.end) {
                 let after = self.lists.errors[i];
-                if after != before {
-                    steps.push((x, i64::from(after) - i64::from(before)));
-                }
+                // A change of winner without a change of errors is kept: at the very place others
+                // may tie, so that no weight must come to lie on it.
+                steps.push((x, i64::from(after) - i64::from(before)));
                 before = after;
             }
         }
@@ -307,16 +298,13 @@ fn upper_envelope(totals: &[f64], slopes: &[f64], order: &[u32], envelope: &mut 
     }
 }
 
-/// The intervals of equal errors, as (start, end, errors), that are wider than `width`.
+/// The intervals between crossings, as (start, end, errors), that are wider than `width`.
 fn intervals(within: Range<f64>, errors: u64, steps: &[(f64, i64)], width: f64) -> Vec<(f64, f64, u64)> {
-    let mut intervals: Vec<(f64, f64, u64)> = Vec::with_capacity(steps.len() + 1);
+    let mut intervals = Vec::with_capacity(steps.len() + 1);
     let (mut start, mut errors) = (within.start, errors as i64);
     for &(x, change) in steps.iter().chain(&[(within.end, 0)]) {
         if x - start > width {
-            match intervals.last_mut() {
-                Some(last) if last.2 == errors as u64 => last.1 = x,
-                _ => intervals.push((start, x, errors as u64)),
-            }
+            intervals.push((start, x, errors as u64));
             start = x;
         }
         errors += change;
@@ -325,20 +313,18 @@ fn intervals(within: Range<f64>, errors: u64, steps: &[(f64, i64)], width: f64) 
 }
 
 /// The middle of the widest run of intervals within `slack` of the least errors, and the errors
-/// there.
-fn widest(intervals: &[(f64, f64, u64)], slack: u64) -> Option<(f64, f64)> {
+/// there. Where the middle is itself a crossing, with its ties, the middle of the interval beside it.
+fn widest(intervals: &[(f64, f64, u64)], slack: u64) -> Option<(f64, u64)> {
     let limit = intervals.iter().map(|i| i.2).min()? + slack;
-    let run = intervals.chunk_by(|a, b| (a.2 <= limit) == (b.2 <= limit)).filter(|run| run[0].2 <= limit);
-    run.map(|run| (run[0].0, run[run.len() - 1].1)).reduce(|a, b| if b.1 - b.0 > a.1 - a.0 { b } else { a })
+    let runs = intervals.chunk_by(|a, b| (a.2 <= limit) == (b.2 <= limit)).filter(|run| run[0].2 <= limit);
+    let width = |run: &[(f64, f64, u64)]| run[run.len() - 1].1 - run[0].0;
+    let run = runs.reduce(|a, b| if width(b) > width(a) { b } else { a })?;
+    let middle = run[0].0 + width(run) / 2.0;
+    let &(start, end, errors) = run.iter().find(|i| middle < i.1).or(run.last())?;
+    let margin = (end - start) * 1e-3;
+    let inside = start + margin < middle && middle < end - margin;
+    Some((if inside { middle } else { start + (end - start) / 2.0 }, errors))
 }
-
-/// The errors of the interval that holds `x`.
-fn errors_at(intervals: &[(f64, f64, u64)], x: f64) -> u64 {
-    intervals.iter().find(|i| x < i.1).or(intervals.last()).map_or(0, |i| i.2)
-}
-
-/// Where in an interval to stand, as parts of it.
-const PLACES: [f64; 5] = [0.5, 0.47, 0.53, 0.41, 0.59];
 
 #[cfg(test)]
 mod tests {
@@ -403,10 +389,10 @@ mod tests {
     #[test]
     fn the_widest_interval_within_the_tolerance() {
         let intervals = [(0.0, 1.0, 5), (1.0, 1.1, 3), (1.1, 4.0, 9), (4.0, 6.0, 4), (6.0, 8.0, 5)];
-        assert_eq!(widest(&intervals, 0), Some((1.0, 1.1)));
-        assert_eq!(widest(&intervals, 1), Some((4.0, 6.0)));
-        assert_eq!(widest(&intervals, 2), Some((4.0, 8.0)));
-        assert_eq!((errors_at(&intervals, 5.0), errors_at(&intervals, 9.0)), (4, 5));
+        assert_eq!(widest(&intervals, 0), Some((1.05, 3)));
+        assert_eq!(widest(&intervals, 1), Some((5.0, 4)));
+        // 6, the middle of (4, 8), is a crossing.
+        assert_eq!(widest(&intervals, 2), Some((7.0, 5)));
         assert_eq!(widest(&[], 2), None);
     }
 
