@@ -18,7 +18,8 @@ pub fn input(path: &Path) -> Result<Box<dyn Read + Send>> {
         // Unbuffered: lines are split from a buffer of our own.
         return Ok(Box::new(io::stdin()));
     }
-    let file = File::open(path).map_err(|error| Error::io(path, error))?;
+    let fault = crate::faults::io("files::open").map_or(Ok(()), Err);
+    let file = fault.and_then(|()| File::open(path)).map_err(|error| Error::io(path, error))?;
     if file.metadata().is_ok_and(|metadata| metadata.is_dir()) {
         return Err(Error::Io {
             what: path.display().to_string(),
@@ -50,7 +51,8 @@ impl Sink {
             if append {
                 options.truncate(false);
             }
-            Box::new(options.open(path).map_err(|error| Error::io(path, error))?)
+            let fault = crate::faults::io("files::create").map_or(Ok(()), Err);
+            Box::new(fault.and_then(|()| options.open(path)).map_err(|error| Error::io(path, error))?)
         };
         let buffered = BufWriter::with_capacity(1 << 16, raw);
         Ok(if path.extension().is_some_and(|extension| extension == "gz") {

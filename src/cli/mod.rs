@@ -71,6 +71,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     env_logger::Builder::from_env(env_logger::Env::new().filter("SECONDPASS_LOG")).init();
     quiet_panics();
+    #[cfg(feature = "failpoints")]
+    let _scenario = fail::FailScenario::setup();
     let messages = Messages::new(cli.quiet);
     let end = execute(cli.command, &messages);
     messages.finish();

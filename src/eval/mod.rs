@@ -21,13 +21,9 @@ mod tests {
 
     /// The figures of the data's own description, from real recogniser lists.
     #[test]
-    #[ignore = "reads the measurement data in SECONDPASS_DATA"]
     fn recogniser_lists() {
-        let Some(folder) = std::env::var_os("SECONDPASS_DATA") else {
-            println!("skipped: recogniser_lists: SECONDPASS_DATA is not set");
-            return;
-        };
-        let folder = std::path::Path::new(&folder).join("nbest");
+        let Some(folder) = crate::testing::data_or_skip("recogniser_lists") else { return };
+        let folder = folder.join("nbest");
         let percent = |counts: Counts| (1000.0 * counts.rate()).round() / 10.0;
         let (first, oracle, tuned) = measure(&folder.join("flite-librispeech.dev.jsonl"), &["score"]);
         println!("{first}\n{tuned:?}");

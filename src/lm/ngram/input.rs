@@ -35,7 +35,8 @@ impl Lines {
     /// # Errors
     /// If it cannot be read, or is of a kind that is no ARPA file.
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).map_err(|e| Error::io(path, e))?;
+        let fault = crate::faults::io("ngram::open").map_or(Ok(()), Err);
+        let file = fault.and_then(|()| File::open(path)).map_err(|e| Error::io(path, e))?;
         let size = file.metadata().ok().filter(|data| data.is_file()).map(|data| data.len());
         Self::new(path, file, size)
     }

@@ -345,7 +345,10 @@ mod tests {
                 .into_iter()
                 .find(|path| path.exists())
         else {
-            return eprintln!("skipped: another_library (no libm.so.6 in the usual places)");
+            return crate::testing::skipped(
+                "another_library_is_not_taken_for_onnx_runtime",
+                "no libm.so.6 in the usual places",
+            );
         };
         assert!(discover(Some(libm)).unwrap_err().to_string().contains("not ONNX Runtime"));
     }
@@ -378,7 +381,12 @@ mod tests {
         let start = std::time::Instant::now();
         for _ in 0..2 {
             match environment() {
-                Ok(_) => return eprintln!("skipped: the system has an ONNX Runtime"),
+                Ok(_) => {
+                    return crate::testing::skipped(
+                        "without_a_library_the_advice_comes_at_once_and_again",
+                        "the system has one",
+                    );
+                }
                 Err(error) => assert_eq!(error.to_string(), MISSING),
             }
         }

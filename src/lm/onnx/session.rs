@@ -105,6 +105,9 @@ impl Runner {
             let tensor = TensorRef::from_array_view((state.shape(rows), &values[..])).map_err(fail)?;
             inputs.push((state.input.as_str().into(), tensor.into()));
         }
+        if let Some(error) = crate::faults::io("onnx::run") {
+            return Err(error.to_string());
+        }
         let outputs = self.session.run(inputs).map_err(fail)?;
         let size = signature.vocab_size as i64;
         let log_probs =

@@ -7,6 +7,7 @@ use prost::Message;
 
 use super::*;
 use crate::lm::{BOUNDARY, Job, Rows, Scores, StepKernel, Wanted};
+use crate::testing::runtime_or_skip;
 use crate::tokens::Known;
 use crate::trie;
 
@@ -55,14 +56,6 @@ fn open(path: &Path) -> Result<OnnxLm> {
     OnnxLm::open_by(path, "lm", &OnnxOptions::default(), |_, signature| {
         Ok(Arc::new(Ids { size: signature.vocab_size, bos: signature.bos, eos: signature.eos }))
     })
-}
-
-fn runtime_or_skip(test: &str) -> bool {
-    let found = runtime::environment().is_ok();
-    if !found {
-        eprintln!("skipped: {test} (no ONNX Runtime: secondpass doctor --install)");
-    }
-    found
 }
 
 fn expected(name: &str) -> Vec<(Vec<u32>, Vec<f64>)> {
@@ -125,6 +118,70 @@ fn scores_are_those_of_an_independent_evaluation() {
         eprintln!("{name}: largest difference from the reference {worst:.1e}");
         // Half an ulp of an f32 near 8 is 4.8e-7; the sums add their own.
         assert!(worst <= 2e-6, "{name}: {worst:e}");
+    }
+}
+
+/// Promise N5 on the real runtime: utterances that join and leave at random, in steps of any size,
+/// get the scores of a plain loop over each alone.
+#[test]
+fn batch_mates_change_nothing() {
+    if !runtime_or_skip("batch_mates_change_nothing") {
+        return;
+    }
+    let lm = open(&fixture("tiny-bpe")).unwrap();
+    let bos = lm.signature().bos;
+    let mut plain = lm.kernel(1).unwrap();
+    let mut seed = 1u64;
+    let mut random = move |below: u64| {
+        seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (seed >> 33) % below
+    };
+    for rows in [1, 3, 8, 64] {
+        let limits = Limits { rows, step_time: None, alone: false, threads: 1 };
+        let mut scheduler = lm.scorer(&limits).unwrap();
+        let mut waiting: Vec<Vec<Vec<u32>>> = (0..25)
+            .map(|_| {
+                (0..1 + random(12))
+                    .map(|_| (0..random(10)).map(|_| random(12) as u32 + 2).collect())
+                    .collect()
+            })
+            .collect();
+        let mut flying: Vec<(crate::lm::Slot, Vec<Vec<u32>>, Arc<trie::Trie>)> = Vec::new();
+        while !waiting.is_empty() || !flying.is_empty() {
+            if random(2) == 0
+                && let Some(list) = waiting.pop()
+            {
+                let mut builder = trie::Builder::default();
+                builder.start(bos);
+                for ids in &list {
+                    builder.push(ids, &vec![0; ids.len()]);
+                }
+                let trie = Arc::new(builder.finish());
+                let job = Job {
+                    trie: trie.clone(),
+                    start: None,
+                    context: Arc::new([]),
+                    deadline: None,
+                    boundaries: false,
+                    keep: false,
+                };
+                flying.push((scheduler.submit(job).unwrap(), list, trie));
+            }
+            scheduler.step().unwrap();
+            flying.retain(|(slot, list, trie)| {
+                let std::task::Poll::Ready(scores) = scheduler.take(*slot) else { return true };
+                let Scores::Nodes { ln, .. } = scores.unwrap() else { panic!("node scores") };
+                for (ids, &end) in list.iter().zip(&trie.ends) {
+                    let mut got: Vec<f32> = trie.path(end).map(|node| ln[node as usize]).collect();
+                    got.reverse();
+                    for (got, expected) in got.iter().zip(&score(&mut plain, bos, &[ids])[0]) {
+                        assert!((got - expected).abs() <= 1e-6, "{got} in company, {expected} alone");
+                    }
+                }
+                scheduler.release(*slot);
+                false
+            });
+        }
     }
 }
 
