@@ -11,7 +11,7 @@ use crate::combine::{RANK, WORDS};
 use crate::config::Config;
 use crate::eval::{Bootstrap, Comparison, Estimate, Feature, Problem, Tuned, Tuner, Verdict};
 use crate::formats::OwnNames;
-use crate::nbest::Utterance;
+use crate::nbest::{Name, Utterance};
 use crate::rescorer::Rescorer;
 use crate::{Error, Result};
 
@@ -60,7 +60,8 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
     let utterances = features(arguments, &rescorer, messages)?;
     let names = arguments.names(&utterances, &rescorer)?;
     messages.say(&format!("{} lists; weighing {}", utterances.len(), names.join(", ")));
-    let (problem, skipped) = problem(arguments, &utterances, &names)?;
+    let (problem, skipped) =
+        problem(arguments, &config, &rescorer.combination().models, &utterances, &names)?;
     if skipped > 0 {
         messages.say(&format!("{skipped} records without a reference were left out"));
     }
@@ -148,9 +149,24 @@ fn features(arguments: &Args, rescorer: &Rescorer, messages: &Messages) -> Resul
     Ok(done)
 }
 
-fn problem(arguments: &Args, utterances: &[Utterance], names: &[String]) -> Result<(Problem, u64)> {
-    let feature =
-        |(at, name): (usize, &String)| if at == 0 { Feature::fixed(name, 1.0) } else { Feature::free(name) };
+fn problem(
+    arguments: &Args,
+    config: &Config,
+    models: &[Name],
+    utterances: &[Utterance],
+    names: &[String],
+) -> Result<(Problem, u64)> {
+    // A model with a negative weight is an old one to be taken out; nobody else's weight becomes
+    // negative by tuning, which would only be noise.
+    let weights = config.all_weights();
+    let negative = |name: &str| weights.value(name).is_some_and(|weight| weight < 0.0);
+    let feature = |(at, name): (usize, &String)| match at {
+        0 => Feature::fixed(name, 1.0),
+        _ if models.iter().any(|model| **model == **name) && !negative(name) => {
+            Feature::free(name).at_least(0.0)
+        }
+        _ => Feature::free(name),
+    };
     let mut problem = Problem::new(names.iter().enumerate().map(feature).collect())?;
     let mut scorer = arguments.scoring.scorer()?;
     let mut skipped = 0;

@@ -71,17 +71,13 @@ impl Lists {
         })
     }
 
-    /// Mean over lists of the standard deviation of `values` within a list; lists of one
-    /// hypothesis do not count.
+    /// Median over lists of the standard deviation of `values` within a list; lists of one
+    /// hypothesis do not count. The median, because one list with a stray score would decide a mean.
     pub(super) fn spread(&self, values: &[f64]) -> f64 {
-        let (mut sum, mut count) = (0.0, 0);
-        for range in self.ranges().filter(|range| range.len() > 1) {
-            let (n, values) = (range.len() as f64, &values[range]);
-            let mean = values.iter().sum::<f64>() / n;
-            sum += (values.iter().map(|v| (v - mean) * (v - mean)).sum::<f64>() / n).sqrt();
-            count += 1;
-        }
-        if count == 0 { 0.0 } else { sum / f64::from(count) }
+        let mut spreads: Vec<f64> =
+            self.ranges().filter(|range| range.len() > 1).map(|range| deviation(&values[range])).collect();
+        spreads.sort_unstable_by(f64::total_cmp);
+        spreads.get(spreads.len() / 2).copied().unwrap_or(0.0)
     }
 }
 
@@ -324,6 +320,13 @@ fn widest(intervals: &[(f64, f64, u64)], slack: u64) -> Option<(f64, u64)> {
     let margin = (end - start) * 1e-3;
     let inside = start + margin < middle && middle < end - margin;
     Some((if inside { middle } else { start + (end - start) / 2.0 }, errors))
+}
+
+/// Standard deviation, of the population.
+pub(super) fn deviation(values: &[f64]) -> f64 {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    (values.iter().map(|v| (v - mean) * (v - mean)).sum::<f64>() / n).sqrt()
 }
 
 #[cfg(test)]

@@ -79,7 +79,7 @@ pub struct Tuned {
     pub comparison: Comparison,
     /// The weights of each fold: how much they differ tells how well they are determined.
     pub folds: Vec<Vec<f64>>,
-    /// Each feature's spread: the standard deviation of its values within a list, averaged over the
+    /// Each feature's spread: the standard deviation of its values within a list, the median over
     /// lists of two and more. Lists of another scale have another spread.
     pub spreads: Vec<f64>,
     /// Utterances.

@@ -21,8 +21,8 @@ pub(super) struct First<'a> {
     seen: u64,
     formula: bool,
     fits: Vec<(String, Fit)>,
-    /// Sum of standard deviations within a list, and how many lists, by feature.
-    spread: BTreeMap<String, (f64, u64)>,
+    /// Standard deviations within the lists, by feature.
+    spread: BTreeMap<String, Vec<f64>>,
 }
 
 impl<'a> First<'a> {
@@ -84,9 +84,7 @@ impl<'a> First<'a> {
             if let Some(values) =
                 values.filter(|values| values.len() > 1 && values.iter().all(|v| v.is_finite()))
             {
-                let entry = self.spread.entry(name.clone()).or_default();
-                entry.0 += deviation(&values);
-                entry.1 += 1;
+                self.spread.entry(name.clone()).or_default().push(deviation(&values));
             }
         }
     }
@@ -95,10 +93,13 @@ impl<'a> First<'a> {
         for warning in self.fits.iter().flat_map(|(_, fit)| fit.warnings()) {
             tell(Event::Warning(warning));
         }
-        for (name, (sum, lists)) in &self.spread {
-            let tuned = self.plan.rescorer.combination().weights.spread[name];
-            let ratio = sum / *lists as f64 / tuned;
-            if *lists >= 10 && ratio.is_finite() && !(1.0 / OTHER_SCALE..=OTHER_SCALE).contains(&ratio) {
+        for (name, spreads) in &self.spread {
+            let mut spreads = spreads.clone();
+            spreads.sort_unstable_by(f64::total_cmp);
+            // The median, as `tune` stores it: a stray list does not decide.
+            let ratio = spreads[spreads.len() / 2] / self.plan.rescorer.combination().weights.spread[name];
+            if spreads.len() >= 10 && ratio.is_finite() && !(1.0 / OTHER_SCALE..=OTHER_SCALE).contains(&ratio)
+            {
                 tell(Event::Warning(format!(
                     "`{name}` spreads {ratio:.2} times as wide as where the weights were tuned: its scale is another; \
                      run `secondpass tune` on lists like these"
