@@ -29,8 +29,14 @@ pub fn input(path: &Path) -> Result<Box<dyn Read + Send>> {
     Ok(Box::new(file))
 }
 
-/// Where records go.
-pub enum Sink {
+/// Where records go. A file that was there keeps its content until the first record is written.
+pub struct Sink {
+    to: To,
+    /// The file to empty first.
+    old: Option<File>,
+}
+
+enum To {
     /// As they are.
     Plain(BufWriter<Box<dyn Write>>),
     /// Compressed.
@@ -43,50 +49,83 @@ impl Sink {
     /// # Errors
     /// If the file cannot be opened for writing.
     pub fn open(path: &Path, append: bool) -> Result<Self> {
+        let mut old = None;
         let raw: Box<dyn Write> = if path == Path::new("-") {
             Box::new(io::stdout())
         } else {
-            let mut options = File::options();
-            options.create(true).write(true).truncate(!append).append(append);
-            if append {
-                options.truncate(false);
-            }
             let fault = crate::faults::io("files::create").map_or(Ok(()), Err);
-            Box::new(fault.and_then(|()| options.open(path)).map_err(|error| Error::io(path, error))?)
+            let open = || File::options().create(true).write(true).append(append).truncate(false).open(path);
+            let file = fault.and_then(|()| open()).map_err(|error| Error::io(path, error))?;
+            // Devices and pipes have nothing to empty.
+            let regular = file.metadata().is_ok_and(|metadata| metadata.is_file());
+            old = Some(&file).filter(|_| regular && !append).and_then(|file| file.try_clone().ok());
+            Box::new(file)
         };
         let buffered = BufWriter::with_capacity(1 << 16, raw);
-        Ok(if path.extension().is_some_and(|extension| extension == "gz") {
-            Self::Gzip(Box::new(GzEncoder::new(buffered, Compression::default())))
+        let to = if path.extension().is_some_and(|extension| extension == "gz") {
+            To::Gzip(Box::new(GzEncoder::new(buffered, Compression::default())))
         } else {
-            Self::Plain(buffered)
-        })
+            To::Plain(buffered)
+        };
+        Ok(Self { to, old })
     }
 
     /// Writes what is still buffered. Without this call a gzip file is incomplete.
     ///
     /// # Errors
     /// If writing fails: what was written before is then not to be trusted.
-    pub fn finish(self) -> io::Result<()> {
-        match self {
-            Self::Plain(mut sink) => sink.flush(),
-            Self::Gzip(sink) => sink.finish()?.flush(),
+    pub fn finish(mut self) -> io::Result<()> {
+        self.empty()?;
+        match self.to {
+            To::Plain(mut sink) => sink.flush(),
+            To::Gzip(sink) => sink.finish()?.flush(),
         }
+    }
+
+    /// Gives up without touching what was there, if nothing was written yet.
+    pub fn abandon(self) {
+        if self.old.is_none() {
+            let _ = self.finish();
+        }
+    }
+
+    fn empty(&mut self) -> io::Result<()> {
+        self.old.take().map_or(Ok(()), |file| file.set_len(0))
     }
 }
 
 impl Write for Sink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Plain(sink) => sink.write(bytes),
-            Self::Gzip(sink) => sink.write(bytes),
+        self.empty()?;
+        match &mut self.to {
+            To::Plain(sink) => sink.write(bytes),
+            To::Gzip(sink) => sink.write(bytes),
         }
     }
 
     /// For gzip, a flush makes everything so far readable by whoever decompresses.
     fn flush(&mut self) -> io::Result<()> {
-        match self {
-            Self::Plain(sink) => sink.flush(),
-            Self::Gzip(sink) => sink.flush(),
+        if self.old.is_some() {
+            return Ok(());
         }
+        match &mut self.to {
+            To::Plain(sink) => sink.flush(),
+            To::Gzip(sink) => sink.flush(),
+        }
+    }
+}
+
+/// Whether two paths name the same file.
+pub fn same(a: &Path, b: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let id =
+            |path: &Path| std::fs::metadata(path).ok().filter(|m| m.is_file()).map(|m| (m.dev(), m.ino()));
+        id(a).is_some() && id(a) == id(b)
+    }
+    #[cfg(not(unix))]
+    {
+        a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b))
     }
 }

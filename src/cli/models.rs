@@ -140,6 +140,9 @@ impl ModelArgs {
                 Some(value);
         }
         self.text(&mut config)?;
+        if config.interpolate == Some(Interpolate::Linear) {
+            self.mix(&mut config);
+        }
         config.unk_penalty = self.unk_penalty.or(config.unk_penalty);
         config.fast_mix = self.fast_mix.then_some(true).or(config.fast_mix).filter(|_| !self.no_fast_mix);
         config.bos = self.no_bos.then_some(false).or(self.bos.then_some(true)).or(config.bos);
@@ -191,6 +194,27 @@ impl ModelArgs {
             markers = markers.and(marker.as_bytes());
         }
         markers
+    }
+
+    /// Members of a mix count only inside it: what a file gave them goes to the mix, together. A weight
+    /// given to a member by flag stays, and is refused when the parts are put together.
+    fn mix(&self, config: &mut Config) {
+        let alone = config.lm.len() == 2 && config.lm.iter().filter(|lm| lm.lambda.is_some()).count() == 1;
+        let weights = config.all_weights();
+        let mut sum = None;
+        for lm in config.lm.iter_mut().filter(|lm| lm.lambda.is_some() || alone) {
+            if self.weight.iter().any(|flag| pair(flag).is_some_and(|(name, _)| name == lm.name)) {
+                continue;
+            }
+            lm.weight = None;
+            config.weights.remove(&lm.name);
+            if let Some(weight) = weights.value(&lm.name) {
+                sum = Some(sum.unwrap_or(0.0) + weight);
+            }
+        }
+        if let (None, Some(sum)) = (config.weights.get(crate::combine::MIX), sum) {
+            config.weights.insert(crate::combine::MIX.to_owned(), sum);
+        }
     }
 
     fn text(&self, config: &mut Config) -> Result<()> {

@@ -93,7 +93,6 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
     let config = arguments.models.config()?;
     let options = arguments.options(workers)?;
     let rescorer = arguments.rescorer(&config, options.deadline)?;
-    // Opened after the models: a mistake there must not cost an existing file.
     let done = if arguments.resume { done_before(&arguments.output)? } else { 0 };
     let options = StreamOptions { skip: done, ..options };
     let input = files::input(&arguments.input)?;
@@ -125,7 +124,7 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
     let summary = match summary {
         Ok(summary) => summary,
         Err(error) => {
-            let _ = sink.finish();
+            sink.abandon();
             return Err(error);
         }
     };
@@ -150,6 +149,9 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
 
 impl Args {
     fn options(&self, workers: usize) -> Result<StreamOptions> {
+        if files::same(&self.input, &self.output) {
+            return Err(Error::config("input and output are the same file; write to another one"));
+        }
         if self.resume && self.output == Path::new("-") {
             return Err(Error::config("--resume needs --output FILE: the file to complete"));
         }

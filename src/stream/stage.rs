@@ -112,11 +112,8 @@ impl RescoreStage {
         {
             sessions.put(session, finished.carries);
         }
-        let output = if input.kind == Kind::Replay {
-            Output { bytes: Vec::new(), verdict: Verdict::Replayed, hypotheses: 0, took: Duration::ZERO }
-        } else {
-            self.plan.output(&input, &record)
-        };
+        let output =
+            if input.kind == Kind::Replay { Output::replayed() } else { self.plan.output(&input, &record) };
         self.ready.push((Ticket(finished.ticket), output));
     }
 }
@@ -135,7 +132,7 @@ impl Stage for RescoreStage {
         if input.kind == Kind::Other {
             self.ready.push((ticket, self.plan.other(input)));
         } else if let Err(error) = self.start(ticket, input) {
-            self.ready.push((ticket, self.plan.passed(input, &reason(&error))));
+            self.ready.push((ticket, self.plan.failed(input, &reason(&error))));
         }
     }
 
@@ -153,6 +150,13 @@ impl Stage for RescoreStage {
         }
         done.append(&mut self.ready);
         !self.worker.is_idle()
+    }
+}
+
+impl Output {
+    /// Nothing: the line was written by an earlier run.
+    fn replayed() -> Self {
+        Self { bytes: Vec::new(), verdict: Verdict::Replayed, hypotheses: 0, took: Duration::ZERO }
     }
 }
 
@@ -190,6 +194,15 @@ impl Plan {
             verdict: Verdict::Passed(reason.to_owned()),
             hypotheses: 0,
             took: input.read.elapsed(),
+        }
+    }
+
+    /// The line for an input that no stage could work on.
+    pub fn failed(&self, input: &Input, reason: &str) -> Output {
+        match input.kind {
+            Kind::Record => self.passed(input, reason),
+            Kind::Other => self.other(input),
+            Kind::Replay => Output::replayed(),
         }
     }
 

@@ -161,14 +161,13 @@ pub(crate) fn is_unk(word: &[u8]) -> bool {
 /// MurmurHash64A with seed 0 (Austin Appleby, public domain): what KenLM's files know words by.
 pub(crate) fn murmur(bytes: &[u8]) -> u64 {
     let mut hash = (bytes.len() as u64).wrapping_mul(MULTIPLIER);
-    let mut blocks = bytes.chunks_exact(8);
-    for block in &mut blocks {
-        let mut k = u64::from_le_bytes(block.try_into().expect("eight bytes"));
+    let (blocks, tail) = bytes.as_chunks();
+    for &block in blocks {
+        let mut k = u64::from_le_bytes(block);
         k = k.wrapping_mul(MULTIPLIER);
         k ^= k >> 47;
         hash = (hash ^ k.wrapping_mul(MULTIPLIER)).wrapping_mul(MULTIPLIER);
     }
-    let tail = blocks.remainder();
     if !tail.is_empty() {
         let tail = tail.iter().rev().fold(0, |tail, &byte| tail << 8 | u64::from(byte));
         hash = (hash ^ tail).wrapping_mul(MULTIPLIER);
