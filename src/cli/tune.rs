@@ -7,7 +7,7 @@ use super::End;
 use super::lists::{self, Scoring};
 use super::messages::Messages;
 use super::models::ModelArgs;
-use crate::combine::{RANK, WORDS};
+use crate::combine::{RANK, SCORE, WORDS};
 use crate::config::Config;
 use crate::eval::{Bootstrap, Comparison, Estimate, Feature, Problem, Tuned, Tuner, Verdict};
 use crate::formats::OwnNames;
@@ -92,6 +92,11 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
         lm.weight = None;
     }
     config.weights = names.iter().cloned().zip(tuned.weights.iter().copied()).collect();
+    // With weight 1 this is what counts anyhow; unsaid, the file also serves lists without it, with
+    // a warning, since the spread says what it was tuned on.
+    if matches!(names[0].as_str(), SCORE | RANK) {
+        config.weights.remove(&names[0]);
+    }
     config.spread = names.iter().cloned().zip(tuned.spreads.iter().copied()).collect();
     config.tuned = facts(&tuned, arguments);
     config.save(path)?;

@@ -52,7 +52,18 @@ impl<'a> First<'a> {
                 )));
             }
             self.plan.rescorer.combination().check(&record.utterance)?;
-            tell(Event::Formula(self.plan.rescorer.formula(&record.utterance).to_string()));
+            let formula = self.plan.rescorer.formula(&record.utterance);
+            tell(Event::Formula(formula.to_string()));
+            let combination = self.plan.rescorer.combination();
+            for name in combination.weights.spread.keys() {
+                let own = combination.own.iter().any(|own| **own == **name);
+                if !own && !formula.terms.iter().any(|(term, _)| **term == **name) {
+                    tell(Event::Warning(format!(
+                        "the weights were tuned beside `{name}`, which does not count here: they do not fit; run \
+                         `secondpass tune` on lists like these"
+                    )));
+                }
+            }
         }
         self.observe(&record.utterance);
         self.seen += 1;
