@@ -333,7 +333,9 @@ impl Writer<'_> {
         let output = match outcome {
             Outcome::Done(output) => output,
             Outcome::Panicked(message) => {
-                self.plan.passed(&input, &format!("internal error, contained: {message}"))
+                // A panic's own words may quote the text: they are for neither messages nor records.
+                log::debug!("line {}: {message}", input.line.number);
+                self.plan.failed(&input, "internal error, contained; please report it with the record")
             }
             Outcome::Failed(message) => self.plan.passed(&input, &message),
         };

@@ -12,7 +12,6 @@ use super::messages::Messages;
 use super::models::ModelArgs;
 use super::{End, signals};
 use crate::config::Config;
-use crate::lines::{Ending, Lines};
 use crate::rescorer::Rescorer;
 use crate::stream::{self, Event, Stop, StreamOptions, Summary};
 use crate::{Error, Result};
@@ -201,17 +200,26 @@ impl Args {
 /// Complete lines in the output of an interrupted run; a torn last line is cut off.
 fn done_before(path: &Path) -> Result<u64> {
     let io = |error| Error::io(path, error);
-    let file = match File::open(path) {
+    let mut file = match File::open(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
         other => other.map_err(io)?,
     };
-    let (mut lines, mut whole) = (0, 0);
-    for line in Lines::new(file, usize::MAX) {
-        let line = line.map_err(io)?;
-        if line.ending != Ending::None {
-            lines += 1;
-            whole += line.bytes.len() as u64 + line.ending.bytes().len() as u64;
+    // Counted as they lie there: a line reader would pass over a byte order mark.
+    let (mut lines, mut whole, mut at) = (0, 0, 0);
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        let read = match file.read(&mut buffer) {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            other => other.map_err(io)?,
+        };
+        if read == 0 {
+            break;
         }
+        for newline in memchr::memchr_iter(b'\n', &buffer[..read]) {
+            lines += 1;
+            whole = at + newline as u64 + 1;
+        }
+        at += read as u64;
     }
     File::options().write(true).open(path).and_then(|file| file.set_len(whole)).map_err(io)?;
     Ok(lines)

@@ -1,9 +1,9 @@
 //! SIGINT and SIGTERM: finish what was read; a second one ends at once.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
 use crate::stream::Stop;
@@ -27,6 +27,8 @@ impl Caught {
 pub fn listen(stop: Stop) -> Result<Caught> {
     let io = |source| Error::Io { what: "signals".into(), source };
     let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(io)?;
+    // Unless somebody listens, a file that may not grow ends the process before it can say so.
+    signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false))).map_err(io)?;
     let caught = Caught::default();
     let first = caught.clone();
     let wait = move || {

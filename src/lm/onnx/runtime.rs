@@ -72,7 +72,12 @@ pub fn discover(explicit: Option<&Path>) -> Result<Library> {
     }
     Err(Error::Runtime(match search.tried.last() {
         Some(asked) if ASKED.contains(&asked.origin) => {
-            format!("ONNX Runtime: {} ({}): {}", asked.path.display(), asked.origin, asked.outcome)
+            format!(
+                "ONNX Runtime: {} ({}): {}; name another, or none and run `secondpass doctor --install`",
+                asked.path.display(),
+                asked.origin,
+                asked.outcome
+            )
         }
         _ => MISSING.to_owned(),
     }))
