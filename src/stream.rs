@@ -337,7 +337,7 @@ impl Writer<'_> {
                 log::debug!("line {}: {message}", input.line.number);
                 self.plan.failed(&input, "internal error, contained; please report it with the record")
             }
-            Outcome::Failed(message) => self.plan.passed(&input, &message),
+            Outcome::Failed(message) => self.plan.failed(&input, &message),
         };
         let line = input.line.number;
         match &output.verdict {
