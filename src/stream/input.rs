@@ -57,8 +57,8 @@ pub(super) fn lines(
             }
         };
         for line in lines {
-            // What a signal cut off is no record.
-            if stop.asked() && line.as_ref().is_ok_and(|line| line.ending == Ending::None) {
+            // What a signal cut off is no record, and no damaged gzip file.
+            if stop.asked() && line.as_ref().map_or(true, |line| line.ending == Ending::None) {
                 return;
             }
             if sender.send(line.map(|line| Read_ { line, at: Instant::now() })).is_err() {

@@ -48,7 +48,6 @@ pub(super) enum Verdict {
     Partial,
     Passed(String),
     Blank,
-    Replayed,
 }
 
 /// What all workers of a stream share.
@@ -112,12 +111,7 @@ impl RescoreStage {
         {
             sessions.put(session, finished.carries);
         }
-        let output = if input.kind == Kind::Replay {
-            Output { bytes: Vec::new(), verdict: Verdict::Replayed, hypotheses: 0, took: Duration::ZERO }
-        } else {
-            self.plan.output(&input, &record)
-        };
-        self.ready.push((Ticket(finished.ticket), output));
+        self.ready.push((Ticket(finished.ticket), self.plan.output(&input, &record)));
     }
 }
 
