@@ -125,12 +125,15 @@ impl Combination {
         Formula { terms, first_pass_only }
     }
 
-    /// Checks the weights' names against the first list.
+    /// Checks the names of weights and of what may be missing against the first list.
     ///
     /// # Errors
     /// [`Error::Config`] for a name that neither the list nor any model has.
     pub fn check(&self, utterance: &Utterance) -> Result<()> {
-        for (name, _) in self.first_pass_names().filter(|&(name, _)| name != RANK) {
+        let missing = self.missing.keys().map(|name| ("--missing", name.as_str()));
+        let missing = missing.filter(|(_, name)| !self.own.iter().any(|own| **own == **name));
+        let weighted = self.first_pass_names().map(|(name, _)| ("a weight", name));
+        for (what, name) in weighted.chain(missing).filter(|&(_, name)| name != RANK) {
             if !utterance.hypotheses.iter().any(|hypothesis| hypothesis.feature(name).is_some()) {
                 let mut known: Vec<&str> = self.own.iter().map(|own| &**own).collect();
                 for hypothesis in utterance.hypotheses.iter().take(1) {
@@ -138,7 +141,7 @@ impl Combination {
                 }
                 known.push(RANK);
                 return Err(Error::Config(format!(
-                    "there is a weight for `{name}`, which neither the models nor the first list have; known: {}",
+                    "there is {what} for `{name}`, which neither the models nor the first list have; known: {}",
                     known.join(", ")
                 )));
             }
@@ -313,6 +316,12 @@ mod tests {
         let error = combination(&[("rnnml", 1.0)]).check(&list(&[(-1.0, -1.0)])).unwrap_err().to_string();
         assert!(error.contains("`rnnml`") && error.contains("rnnlm, "), "{error}");
         combination(&[("score", 1.0), ("rank", 0.1)]).check(&list(&[(-1.0, -1.0)])).unwrap();
+        let mut typo = combination(&[]);
+        typo.missing =
+            [("score", Missing::Min), ("rnnml", Missing::Min)].map(|(n, m)| (n.to_owned(), m)).into();
+        assert!(
+            typo.check(&list(&[(-1.0, -1.0)])).unwrap_err().to_string().contains("--missing for `rnnml`")
+        );
     }
 
     #[test]

@@ -160,6 +160,20 @@ impl Config {
             .score_eos(self.eos.unwrap_or(true)))
     }
 
+    /// Drops the weights of the models that are mixed: those of a log-linear sum say nothing about a
+    /// mixture, in which members count by their lambdas alone.
+    ///
+    /// # Errors
+    /// If it is not said which models are mixed.
+    pub(crate) fn forget_members(&mut self) -> Result<()> {
+        let Interpolation::Linear { lambdas, .. } = self.interpolation()? else { return Ok(()) };
+        self.weights.retain(|name, _| !lambdas.iter().any(|(member, _)| member == name));
+        for lm in self.lm.iter_mut().filter(|lm| lambdas.iter().any(|(member, _)| *member == lm.name)) {
+            lm.weight = None;
+        }
+        Ok(())
+    }
+
     fn interpolation(&self) -> Result<Interpolation> {
         if self.interpolate != Some(Interpolate::Linear) {
             return Ok(Interpolation::LogLinear);

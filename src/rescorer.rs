@@ -161,7 +161,8 @@ impl Worker {
     /// is marked [`Status::Passed`] and stays in first-pass order; the others are not touched by it.
     ///
     /// # Errors
-    /// Only if a model cannot go on at all.
+    /// Only if a model cannot go on at all: those in flight are then marked [`Status::Passed`], and
+    /// those after them are as they were.
     pub fn rescore_batch(&mut self, utterances: &mut [Utterance]) -> Result<()> {
         let mut done = Vec::new();
         let mut next = 0;
@@ -172,11 +173,15 @@ impl Worker {
                 self.submit(Request { ticket: next as u64, utterance, ..Request::default() });
                 next += 1;
             }
-            self.step(&mut done)?;
+            let stepped = self.step(&mut done);
+            if let Err(error) = &stepped {
+                self.abandon(&error.to_string(), &mut done);
+            }
             for finished in done.drain(..) {
                 utterances[finished.ticket as usize] = finished.utterance;
                 left -= 1;
             }
+            stepped?;
         }
         Ok(())
     }

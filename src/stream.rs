@@ -8,6 +8,8 @@ mod explain;
 mod input;
 mod sessions;
 mod stage;
+#[cfg(test)]
+mod tests;
 
 use std::io::{Read, Write};
 use std::sync::Arc;
@@ -206,26 +208,28 @@ impl Feeder<'_> {
         lines: &Receiver<std::io::Result<Read_>>,
     ) -> Result<()> {
         let io = |source| Error::Io { what: "input".into(), source };
-        let mut earlier = earlier.map(|earlier| Lines::new(earlier, self.options.max_line_bytes));
+        // Answers are longer than what they answer.
+        let mut earlier = earlier.map(|earlier| Lines::new(earlier, usize::MAX));
         let plan = self.plan.clone();
         let mut first = First::new(&plan);
         let mut skip = self.options.skip;
         while let Some(read) = self.next(lines) {
             let Read_ { line, at } = read.map_err(io)?;
+            let other = line.over.is_some() || line.is_blank();
+            if !other {
+                // Skipped ones too: what was right for an interrupted run is right for its completion.
+                first.look(&mut self.reader, &line.bytes, self.tell)?;
+            }
             if skip > 0 {
                 skip -= 1;
                 // Blank lines and records that were passed on leave no state.
                 if let Some(Ok(old)) = earlier.as_mut().and_then(Iterator::next)
                     && self.plan.sessions.is_some()
-                    && self.reader.read(&old.bytes).is_ok()
+                    && self.reader.read(&old.bytes).is_ok_and(|record| record.rescored())
                 {
                     self.submit(Input { line: old, read: at, kind: Kind::Replay })?;
                 }
                 continue;
-            }
-            let other = line.over.is_some() || line.is_blank();
-            if !other {
-                first.look(&mut self.reader, &line.bytes, self.tell)?;
             }
             let kind = if other { Kind::Other } else { Kind::Record };
             if !self.submit(Input { line, read: at, kind })? {
@@ -330,6 +334,10 @@ impl Writer<'_> {
 
     fn one(&mut self, outcome: Outcome<Output>) -> Result<()> {
         let input = self.inputs.recv().map_err(|_| Error::Internal("an output without its input".into()))?;
+        // Its answer is in the output already, whatever became of it now.
+        if input.kind == Kind::Replay {
+            return Ok(());
+        }
         let output = match outcome {
             Outcome::Done(output) => output,
             Outcome::Panicked(message) => {
@@ -351,7 +359,6 @@ impl Writer<'_> {
                 (self.tell)(Event::Passed { line, reason: reason.clone() });
             }
             Verdict::Blank => {}
-            Verdict::Replayed => return Ok(()),
         }
         self.summary.records += u64::from(output.verdict != Verdict::Blank);
         self.summary.hypotheses += output.hypotheses as u64;

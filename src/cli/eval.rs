@@ -37,9 +37,10 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
     let mut oracle = Oracle::default();
     let mut samples: Vec<(Vec<u8>, Sample)> = Vec::new();
     let mut sessions = false;
-    let (mut without, mut reordered) = (0, false);
+    let (mut without, mut cut, mut rescored) = (0, 0, false);
     let left_out = lists::each(&arguments.lists, OwnNames::default(), messages, &mut |number, record| {
         let chosen = record.winner();
+        rescored |= record.rescored();
         let utterance = record.utterance;
         let Some(reference) = &utterance.reference else {
             without += 1;
@@ -61,7 +62,7 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
             return Ok(());
         }
         let chosen = utterance.hypotheses.iter().position(|h| Some(h.rank) == chosen).unwrap_or(0);
-        reordered |= chosen != 0;
+        cut += u64::from(utterance.hypotheses[0].rank != 1);
         before.add(counts[0]);
         after.add(counts[chosen]);
         oracle.add(&counts);
@@ -81,9 +82,18 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
     }
     let unit = if arguments.scoring.cer { "CER" } else { "WER" };
     let show = |tally: &Tally| tally.to_string().replace("%WER", &format!("%{unit}"));
+    // `rescore --nbest` may have cut the first pass's best: what is left of a list says nothing of it.
+    let whole = cut == 0;
+    if !whole {
+        messages.say(&format!(
+            "in {cut} records the first pass's best was cut off: it is not compared with; rescore without --nbest for that"
+        ));
+    }
     let mut out = String::new();
-    out += &format!("first pass\n{}\n", show(&before));
-    if reordered {
+    if whole {
+        out += &format!("first pass\n{}\n", show(&before));
+    }
+    if rescored {
         out += &format!("second pass\n{}\n", show(&after));
     }
     out += "oracle\n";
@@ -109,9 +119,13 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
             )
         };
         out += &format!("95 % intervals, {} {by} resampled {} times\n", groups.len(), arguments.resamples);
-        out += &format!("first pass {}\n", percent(comparison.before));
-        if reordered {
+        if whole {
+            out += &format!("first pass {}\n", percent(comparison.before));
+        }
+        if rescored {
             out += &format!("second pass {}\n", percent(comparison.after));
+        }
+        if rescored && whole {
             let better = 100.0 * comparison.improvement;
             out += &format!(
                 "difference {}; better in {better:.1} % of the resamples\n",

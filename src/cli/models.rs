@@ -29,7 +29,8 @@ pub struct ModelArgs {
     #[arg(long, value_name = "[NAME=]CASE", help_heading = "Models")]
     pub case: Vec<String>,
     /// Drop punctuation for a model, or all (repeatable)
-    #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "*", help_heading = "Models")]
+    // With `=` only: else it would take the input's name for a model's.
+    #[arg(long, value_name = "NAME", num_args = 0..=1, require_equals = true, default_missing_value = "*", help_heading = "Models")]
     pub strip_punctuation: Vec<String>,
     /// How a model wants numbers: spell, keep (repeatable)
     #[arg(long, value_name = "[NAME=]HOW", help_heading = "Models")]
@@ -119,10 +120,7 @@ impl ModelArgs {
             config.weights.extend(all.values);
             config.spread = all.spread;
         }
-        for weight in &self.weight {
-            let (name, value) = pair(weight).ok_or_else(|| bad("--weight", weight, "NAME=NUM"))?;
-            config.weights.insert(name.to_owned(), number("--weight", value)?);
-        }
+        let mixed = config.interpolate == Some(Interpolate::Linear);
         if let Some(combine) = self.interpolate {
             config.interpolate = Some(match combine {
                 Combine::LogLinear => Interpolate::LogLinear,
@@ -139,12 +137,19 @@ impl ModelArgs {
             lm.ok_or_else(|| Error::Config(format!("--lambda {lambda}: there is no such model")))?.lambda =
                 Some(value);
         }
-        self.text(&mut config)?;
-        if config.interpolate == Some(Interpolate::Linear) {
-            self.mix(&mut config);
+        if config.interpolate == Some(Interpolate::Linear) && !mixed {
+            config.forget_members()?;
         }
+        for weight in &self.weight {
+            let (name, value) = pair(weight).ok_or_else(|| bad("--weight", weight, "NAME=NUM"))?;
+            config.weights.insert(name.to_owned(), number("--weight", value)?);
+        }
+        self.text(&mut config)?;
         config.unk_penalty = self.unk_penalty.or(config.unk_penalty);
         config.fast_mix = self.fast_mix.then_some(true).or(config.fast_mix).filter(|_| !self.no_fast_mix);
+        if config.interpolate != Some(Interpolate::Linear) && (self.fast_mix || !self.lambda.is_empty()) {
+            return Err(Error::config("--lambda and --fast-mix are about mixing: add --interpolate linear"));
+        }
         config.bos = self.no_bos.then_some(false).or(self.bos.then_some(true)).or(config.bos);
         config.eos = self.no_eos.then_some(false).or(self.eos.then_some(true)).or(config.eos);
         Ok(config)
@@ -194,27 +199,6 @@ impl ModelArgs {
             markers = markers.and(marker.as_bytes());
         }
         markers
-    }
-
-    /// Members of a mix count only inside it: what a file gave them goes to the mix, together. A weight
-    /// given to a member by flag stays, and is refused when the parts are put together.
-    fn mix(&self, config: &mut Config) {
-        let alone = config.lm.len() == 2 && config.lm.iter().filter(|lm| lm.lambda.is_some()).count() == 1;
-        let weights = config.all_weights();
-        let mut sum = None;
-        for lm in config.lm.iter_mut().filter(|lm| lm.lambda.is_some() || alone) {
-            if self.weight.iter().any(|flag| pair(flag).is_some_and(|(name, _)| name == lm.name)) {
-                continue;
-            }
-            lm.weight = None;
-            config.weights.remove(&lm.name);
-            if let Some(weight) = weights.value(&lm.name) {
-                sum = Some(sum.unwrap_or(0.0) + weight);
-            }
-        }
-        if let (None, Some(sum)) = (config.weights.get(crate::combine::MIX), sum) {
-            config.weights.insert(crate::combine::MIX.to_owned(), sum);
-        }
     }
 
     fn text(&self, config: &mut Config) -> Result<()> {
@@ -302,4 +286,54 @@ fn number(flag: &str, text: &str) -> Result<f64> {
 
 fn bad(flag: &str, given: &str, wanted: &str) -> Error {
     Error::Config(format!("{flag} {given}: expected {wanted}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        models: ModelArgs,
+        input: Option<String>,
+    }
+
+    fn parse(flags: &[&str]) -> Command {
+        Command::try_parse_from(std::iter::once(&"test").chain(flags)).unwrap()
+    }
+
+    #[test]
+    fn a_switch_does_not_take_the_input_for_its_value() {
+        let command = parse(&["--ngram", "a.arpa", "--strip-punctuation", "lists.jsonl"]);
+        assert_eq!(command.input.as_deref(), Some("lists.jsonl"));
+        assert_eq!(command.models.config().unwrap().lm[0].strip_punctuation, Some(true));
+        let models = parse(&["--ngram", "a.arpa", "--ngram", "b.arpa", "--strip-punctuation=ngram2"]).models;
+        let strip: Vec<_> = models.config().unwrap().lm.iter().map(|lm| lm.strip_punctuation).collect();
+        assert_eq!(strip, [None, Some(true)]);
+    }
+
+    #[test]
+    fn mixing_forgets_the_weights_that_members_had_in_a_sum() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tuned.toml");
+        let tuned = "[[lm]]\nname = \"rnnlm\"\npath = \"a.onnx\"\nweight = 3.0\n[[lm]]\nname = \"ngram\"\n\
+                     path = \"b.arpa\"\n[weights]\nngram = 2.0\nscore = 1.0\nwords = 0.5\n";
+        std::fs::write(&path, tuned).unwrap();
+        let path = path.to_str().unwrap();
+        let weights = |flags: &[&str]| {
+            let config = parse(&[&["--config", path], flags].concat()).models.config()?;
+            Ok::<_, Error>(config.all_weights().values.into_keys().collect::<Vec<_>>())
+        };
+        assert_eq!(weights(&[]).unwrap(), ["ngram", "rnnlm", "score", "words"]);
+        assert_eq!(weights(&["--interpolate", "linear", "--lambda", "0.3"]).unwrap(), ["score", "words"]);
+        let named =
+            ["--interpolate", "linear", "--lambda", "0.3", "--weight", "mix=2", "--weight", "ngram=1"];
+        assert_eq!(weights(&named).unwrap(), ["mix", "ngram", "score", "words"]);
+        for flags in [&["--lambda", "0.3"][..], &["--fast-mix"]] {
+            let error = weights(flags).unwrap_err().to_string();
+            assert!(error.contains("--interpolate linear"), "{error}");
+        }
+    }
 }

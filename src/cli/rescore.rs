@@ -86,6 +86,11 @@ pub struct Args {
 
 /// Runs the filter.
 pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
+    if files::same(&arguments.input, &arguments.output) {
+        return Err(Error::config(
+            "the input and the output are the same file; write to another with --output",
+        ));
+    }
     let stop = Stop::default();
     let caught = signals::listen(stop.clone())?;
     let workers = workers(arguments.jobs, arguments.models.device()?);
@@ -101,7 +106,10 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
     };
     let mut sink = Sink::open(&arguments.output, arguments.resume)?;
     let bar = arguments.bar();
-    let input = bar.clone().map_or(Ok::<Box<dyn Read + Send>, Error>(input), |bar| arguments.counted(bar))?;
+    let input: Box<dyn Read + Send> = match &bar {
+        Some(bar) => Box::new(bar.wrap_read(input)),
+        None => input,
+    };
     let tell = |event: Event| match event {
         Event::Formula(formula) => messages.say(&format!("total = {formula}")),
         Event::Warning(warning) => messages.say(&format!("warning: {warning}")),
@@ -148,9 +156,6 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
 
 impl Args {
     fn options(&self, workers: usize) -> Result<StreamOptions> {
-        if files::same(&self.input, &self.output) {
-            return Err(Error::config("input and output are the same file; write to another one"));
-        }
         if self.resume && self.output == Path::new("-") {
             return Err(Error::config("--resume needs --output FILE: the file to complete"));
         }
@@ -189,11 +194,6 @@ impl Args {
         let style = "{wide_bar} {bytes}/{total_bytes} {eta}";
         bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
         Some(bar)
-    }
-
-    fn counted(&self, bar: ProgressBar) -> Result<Box<dyn Read + Send>> {
-        let file = File::open(&self.input).map_err(|error| Error::io(&self.input, error))?;
-        Ok(Box::new(bar.wrap_read(file)))
     }
 }
 

@@ -13,6 +13,7 @@ use super::messages::Messages;
 use super::models::ModelArgs;
 use super::rescore::workers;
 use crate::combine::MIX;
+use crate::config::{Config, Interpolate};
 use crate::lines::{Decoded, Lines, MAX_LINE_BYTES};
 use crate::nbest::{Hypothesis, Name, Status, Utterance};
 use crate::pool::{Outcome, Pool, PoolOptions, Stage, Ticket};
@@ -53,9 +54,9 @@ struct Tally {
 
 /// Scores text.
 pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
-    let config = arguments.models.config()?;
+    let config = unweighted(arguments.models.config()?);
     let rescorer = arguments.models.builder(&config)?.build()?;
-    for warning in rescorer.warnings().iter().filter(|warning| !warning.starts_with("untuned")) {
+    for warning in rescorer.warnings() {
         messages.say(&format!("warning: {warning}"));
     }
     let io = |source| Error::Io { what: arguments.text.display().to_string(), source };
@@ -66,7 +67,7 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
         Ok(Scores { worker: made.worker()?, done: Vec::new() })
     })?;
     let mut sink = Sink::open("-".as_ref(), false)?;
-    let mut report = Report::new(arguments, &rescorer);
+    let mut report = Report::new(arguments, &rescorer, config.eos.unwrap_or(true));
     // Reading on its own thread: the pool's window is the only bound it needs.
     let written = std::thread::scope(|scope| {
         let reader = scope.spawn(move || -> Result<()> {
@@ -104,6 +105,19 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
     Ok(End::Done)
 }
 
+/// Nothing is ranked here: first-pass features that weights name are not missed, and no score is
+/// too low to be told.
+fn unweighted(mut config: Config) -> Config {
+    config.weights.clear();
+    for lm in &mut config.lm {
+        lm.weight = Some(0.0);
+    }
+    if config.interpolate == Some(Interpolate::Linear) {
+        config.weights.insert(MIX.to_owned(), 0.0);
+    }
+    config
+}
+
 /// One worker: lines in, scores out.
 struct Scores {
     worker: Worker,
@@ -138,16 +152,18 @@ struct Report<'a> {
     rescorer: &'a Rescorer,
     names: Vec<Name>,
     mixed: bool,
+    /// Whether `</s>` is scored.
+    eos: bool,
     tallies: HashMap<Name, Tally>,
     words: u64,
     sentences: u64,
 }
 
 impl<'a> Report<'a> {
-    fn new(arguments: &'a Args, rescorer: &'a Rescorer) -> Self {
+    fn new(arguments: &'a Args, rescorer: &'a Rescorer, eos: bool) -> Self {
         let mixed = rescorer.combination().models.iter().any(|name| &**name == MIX);
         let names = rescorer.names().cloned().collect();
-        Self { arguments, rescorer, names, mixed, tallies: HashMap::new(), words: 0, sentences: 0 }
+        Self { arguments, rescorer, names, mixed, eos, tallies: HashMap::new(), words: 0, sentences: 0 }
     }
 
     fn one(&mut self, finished: &Finished, out: &mut impl Write) -> Result<()> {
@@ -169,7 +185,7 @@ impl<'a> Report<'a> {
             return writeln!(out, "{object}").map_err(io);
         }
         if self.arguments.words {
-            for at in 0..=words.len() {
+            for at in 0..words.len() + usize::from(self.eos) {
                 out.write_all(words.get(at).copied().unwrap_or(b"</s>")).map_err(io)?;
                 for detail in &finished.details {
                     write!(out, "\t{}", detail.get(at).map_or(f64::NAN, |word| word.ln)).map_err(io)?;
@@ -195,12 +211,15 @@ impl<'a> Report<'a> {
         };
         let scores: Map<String, Value> =
             columns.iter().map(|name| (name.to_string(), json!(value(name)))).collect();
-        let tokens =
-            of(&|at, _| json!(details.get(at).map_or(0, |d| d.iter().map(|word| word.tokens).sum::<u32>())));
+        let end = usize::from(self.eos);
+        let tokens = of(&|at, _| {
+            let scored = details.get(at).map_or(&[][..], |d| &d[..d.len().min(words.len() + end)]);
+            json!(scored.iter().map(|word| word.tokens).sum::<u32>())
+        });
         let oov = of(&|_, name| json!(value(&format!("{name}.oov")) as u64));
         let mut object = json!({"scores": scores, "tokens": tokens, "oov": oov, "words": words.len()});
         if self.arguments.words {
-            let spelled = words.iter().copied().chain([&b"</s>"[..]]);
+            let spelled = words.iter().copied().chain([&b"</s>"[..]]).take(words.len() + end);
             let rows: Vec<Value> = spelled
                 .enumerate()
                 .map(|(at, word)| {
@@ -216,8 +235,8 @@ impl<'a> Report<'a> {
     }
 
     fn summary(&self, messages: &Messages) {
-        // `</s>` is scored, so it counts.
-        let scored = self.words + if self.arguments.models.no_eos { 0 } else { self.sentences };
+        // Where `</s>` is scored, it counts.
+        let scored = self.words + if self.eos { self.sentences } else { 0 };
         messages.say(&format!("{} sentences, {} words", self.sentences, self.words));
         let mut columns = self.names.clone();
         columns.extend(self.mixed.then(|| Name::from(MIX)));
@@ -231,6 +250,33 @@ impl<'a> Report<'a> {
         }
         if self.mixed && self.arguments.models.fast_mix {
             messages.say("warning: with --fast-mix `mix` is no probability: its perplexity means nothing");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::LmConfig;
+
+    #[test]
+    fn a_tuned_configuration_scores_text_that_has_no_first_pass() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.arpa");
+        // A word that cannot follow anything: its score is told all the same.
+        let arpa =
+            "\\data\\\nngram 1=5\n\n\\1-grams:\n-1\t<unk>\n-99\t<s>\n-1\t</s>\n-0.5\ta\n-inf\tb\n\n\\end\\\n";
+        std::fs::write(&path, arpa).unwrap();
+        let lm = LmConfig { name: "ngram".into(), path, weight: Some(2.0), ..LmConfig::default() };
+        let weights = [("score".to_owned(), 1.0), ("ngram".to_owned(), 2.0)].into();
+        let config = Config { lm: vec![lm], weights, ..Config::default() };
+        let rescorer = unweighted(config).builder(&Default::default()).unwrap().build().unwrap();
+        let mut worker = rescorer.worker().unwrap();
+        for text in ["a", "a b"] {
+            let hypotheses = vec![Hypothesis::new(text, 1)];
+            let mut utterance = Utterance { hypotheses, ..Utterance::default() };
+            worker.rescore(&mut utterance).unwrap();
+            assert!(utterance.hypotheses[0].feature("ngram").unwrap() < 0.0);
         }
     }
 }

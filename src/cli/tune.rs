@@ -109,6 +109,16 @@ impl Args {
     fn names(&self, utterances: &[Utterance], rescorer: &Rescorer) -> Result<Vec<String>> {
         let own = rescorer.gained();
         let mut names: Vec<String> = self.features.clone();
+        let mut all = utterances.iter().flat_map(|utterance| &utterance.hypotheses);
+        if let Some(name) =
+            names.iter().find(|name| *name != RANK && !all.clone().any(|h| h.feature(name).is_some()))
+        {
+            let first = all.next().map(|h| h.features.iter().map(|(name, _)| &**name).collect::<Vec<_>>());
+            return Err(Error::Config(format!(
+                "--features names `{name}`, which no list has; known: {}",
+                first.unwrap_or_default().join(", ")
+            )));
+        }
         if names.is_empty() {
             let list = utterances.iter().flat_map(|utterance| &utterance.hypotheses).next();
             let first = list.map(|hypothesis| &hypothesis.features[..]).unwrap_or_default();

@@ -195,9 +195,12 @@ impl Flight {
     }
 
     fn carries(&self, winner: usize, shared: &Shared, members: &mut [Member]) -> Carries {
-        let parts = self.parts.iter().zip(members).zip(&shared.lms);
-        let carry = |((part, member), lm): ((&Part, &mut Member), &super::Lm)| {
-            let slot = part.slot.filter(|_| matches!(part.answer, Answer::Done(_)))?;
+        let parts = self.parts.iter().zip(members).zip(&shared.lms).enumerate();
+        let carry = |(at, ((part, member), lm)): (usize, ((&Part, &mut Member), &super::Lm))| {
+            let Some(slot) = part.slot.filter(|_| matches!(part.answer, Answer::Done(_))) else {
+                // Nothing was heard, or it was not read in time: the conversation is where it was.
+                return self.request.starts.get(at).cloned().flatten();
+            };
             let end = *part.view.trie.ends.get(winner)?;
             // A model that starts from `</s>` is fed it at the start of the next utterance.
             let node = if lm.model.spec().carries_bos { end } else { part.view.trie.parent[end as usize] };

@@ -69,12 +69,15 @@ struct Table {
     pause: Duration,
     /// Jobs with this token fail.
     poison: Option<u32>,
+    /// No step succeeds.
+    broken: bool,
 }
 
 struct TableScorer {
     vocab: Arc<dyn Vocab>,
     pause: Duration,
     poison: Option<u32>,
+    broken: bool,
     jobs: Vec<Option<(Job, usize)>>,
     work: crate::lm::Work,
 }
@@ -101,6 +104,7 @@ impl LanguageModel for Table {
             vocab: self.spec.vocab.clone(),
             pause: self.pause,
             poison: self.poison,
+            broken: self.broken,
             jobs: Vec::new(),
             work: Work::default(),
         }))
@@ -122,6 +126,9 @@ impl Scorer for TableScorer {
         Demand { ready: 0, wanted: 2 }
     }
     fn step(&mut self) -> Result<()> {
+        if self.broken {
+            return Err(Error::Internal("broken".into()));
+        }
         for (job, at) in self.jobs.iter_mut().flatten().filter(|(job, at)| *at < job.trie.len()) {
             std::thread::sleep(self.pause);
             *at = if self.pause.is_zero() { job.trie.len() } else { *at + 1 };
@@ -180,7 +187,7 @@ fn table(words: bool) -> Table {
         context: Vec::new(),
         warnings: Vec::new(),
     };
-    Table { spec, pause: Duration::ZERO, poison: None }
+    Table { spec, pause: Duration::ZERO, poison: None, broken: false }
 }
 
 fn linear(share: f64, fast: bool) -> Rescorer {
@@ -345,8 +352,29 @@ fn the_state_carried_is_the_winners() {
     let state = |finished: &Finished| finished.carries[0].as_ref().unwrap().0.downcast_ref::<u32>().copied();
     let first = run(Vec::new());
     assert_eq!(state(&first), Some(4), "three words and </s>");
+    let carries = first.carries.clone();
     let second = run(first.carries);
     assert_eq!(state(&second), Some(4 * 31 + 4));
+    // An empty list changes nothing: the conversation is where it was.
+    let utterance = Utterance::new("silence", Vec::<(String, f64)>::new());
+    worker.submit(Request { utterance, starts: carries, keep: true, ..Request::default() });
+    let mut done = Vec::new();
+    worker.step(&mut done).unwrap();
+    assert_eq!(state(&done[0]), Some(4));
+}
+
+#[test]
+fn a_model_that_cannot_go_on_gives_the_lists_back() {
+    let broken = Table { broken: true, ..table(false) };
+    let rescorer = Rescorer::builder().lm("sub", Arc::new(broken), TextMap::default()).build().unwrap();
+    let mut worker = rescorer.worker().unwrap();
+    for _ in 0..2 {
+        let mut lists =
+            [Utterance::new("u", [("a", -5.0), ("cat", -1.0)]), Utterance::new("v", [("a", -5.0)])];
+        assert!(worker.rescore_batch(&mut lists).unwrap_err().to_string().contains("broken"));
+        assert_eq!((&lists[0].id[..], lists[0].hypotheses.len()), (&b"u"[..], 2));
+        assert!(worker.is_idle());
+    }
 }
 
 #[test]

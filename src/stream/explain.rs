@@ -1,11 +1,15 @@
 //! `--explain`: what made the winner win.
 
-use crate::nbest::{Hypothesis, Utterance};
+use crate::nbest::{Hypothesis, Status, Utterance};
 use crate::rescorer::Rescorer;
 
 /// A JSON object with weight x value of each feature, for the winner and the first pass's winner.
 pub(super) fn explain(utterance: &Utterance, rescorer: &Rescorer) -> String {
-    let formula = rescorer.combination().formula(utterance, &[]);
+    let left_out = match &utterance.status {
+        Status::Partial(left_out) => &left_out[..],
+        _ => &[],
+    };
+    let formula = rescorer.combination().formula(utterance, left_out);
     let terms = |hypothesis: &Hypothesis| {
         let mut object = serde_json::Map::new();
         object.insert("rank".into(), hypothesis.rank.into());

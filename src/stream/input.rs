@@ -57,7 +57,7 @@ pub(super) fn lines(
             }
         };
         for line in lines {
-            // What a signal cut off is no record.
+            // What a signal cut off is no record, and no damaged gzip file.
             if stop.asked() && line.as_ref().map_or(true, |line| line.ending == Ending::None) {
                 return;
             }

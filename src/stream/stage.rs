@@ -48,7 +48,6 @@ pub(super) enum Verdict {
     Partial,
     Passed(String),
     Blank,
-    Replayed,
 }
 
 /// What all workers of a stream share.
@@ -112,9 +111,7 @@ impl RescoreStage {
         {
             sessions.put(session, finished.carries);
         }
-        let output =
-            if input.kind == Kind::Replay { Output::replayed() } else { self.plan.output(&input, &record) };
-        self.ready.push((Ticket(finished.ticket), output));
+        self.ready.push((Ticket(finished.ticket), self.plan.output(&input, &record)));
     }
 }
 
@@ -150,13 +147,6 @@ impl Stage for RescoreStage {
         }
         done.append(&mut self.ready);
         !self.worker.is_idle()
-    }
-}
-
-impl Output {
-    /// Nothing: the line was written by an earlier run.
-    fn replayed() -> Self {
-        Self { bytes: Vec::new(), verdict: Verdict::Replayed, hypotheses: 0, took: Duration::ZERO }
     }
 }
 
@@ -199,11 +189,7 @@ impl Plan {
 
     /// The line for an input that no stage could work on.
     pub fn failed(&self, input: &Input, reason: &str) -> Output {
-        match input.kind {
-            Kind::Record => self.passed(input, reason),
-            Kind::Other => self.other(input),
-            Kind::Replay => Output::replayed(),
-        }
+        if input.kind == Kind::Other { self.other(input) } else { self.passed(input, reason) }
     }
 
     /// The line for a record that goes on as it came, marked where it can be.

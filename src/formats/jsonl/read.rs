@@ -63,6 +63,11 @@ impl Record {
     pub fn winner(&self) -> Option<u32> {
         self.layout.ranks.iter().find(|(_, slot)| *slot == 0).map(|(rank, _)| *rank)
     }
+
+    /// Whether it is our own output, and not one that was passed on.
+    pub fn rescored(&self) -> bool {
+        self.layout.own
+    }
 }
 
 impl Reader {
