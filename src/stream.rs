@@ -343,7 +343,7 @@ impl Writer<'_> {
             Outcome::Panicked(message) => {
                 // A panic's own words may quote the text: they are for neither messages nor records.
                 log::debug!("line {}: {message}", input.line.number);
-                self.plan.failed(&input, "internal error, contained; please report it with the record")
+                self.plan.failed(&input, "internal error, contained: a worker panicked on this record alone")
             }
             Outcome::Failed(message) => self.plan.failed(&input, &message),
         };
