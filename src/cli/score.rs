@@ -11,7 +11,7 @@ use super::End;
 use super::files::{self, Sink};
 use super::messages::Messages;
 use super::models::ModelArgs;
-use super::rescore::workers;
+use super::rescore::{jobs, workers};
 use crate::combine::MIX;
 use crate::config::{Config, Interpolate};
 use crate::lines::{Decoded, Lines, MAX_LINE_BYTES};
@@ -41,7 +41,7 @@ pub struct Args {
     #[arg(long, hide = true)]
     no_json: bool,
     /// Worker threads (0: one per core)
-    #[arg(short, long, value_name = "NUM", default_value_t = 0, help_heading = "Limits")]
+    #[arg(short, long, value_name = "NUM", default_value_t = 0, value_parser = jobs(), help_heading = "Limits")]
     jobs: usize,
 }
 
@@ -63,9 +63,9 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
     let text = Decoded::open(files::input(&arguments.text)?).map_err(io)?;
     let workers = workers(arguments.jobs, arguments.models.device()?);
     let made = rescorer.clone();
-    let Pool { mut submitter, mut outputs } = Pool::new(PoolOptions::new(workers), move |_| {
-        Ok(Scores { worker: made.worker()?, done: Vec::new() })
-    })?;
+    let options = PoolOptions { name: "secondpass".into(), ..PoolOptions::new(workers) };
+    let Pool { mut submitter, mut outputs } =
+        Pool::new(options, move |_| Ok(Scores { worker: made.worker()?, done: Vec::new() }))?;
     let mut sink = Sink::open("-".as_ref(), false)?;
     let mut report = Report::new(arguments, &rescorer, config.eos.unwrap_or(true));
     // Reading on its own thread: the pool's window is the only bound it needs.
