@@ -193,7 +193,8 @@ impl Args {
         if self.no_progress || !watched || self.input == Path::new("-") {
             return None;
         }
-        let bar = ProgressBar::new(std::fs::metadata(&self.input).ok()?.len());
+        let metadata = std::fs::metadata(&self.input).ok().filter(std::fs::Metadata::is_file)?;
+        let bar = ProgressBar::new(metadata.len());
         let style = "{wide_bar} {bytes}/{total_bytes} {eta}";
         bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
         Some(bar)
