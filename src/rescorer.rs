@@ -70,6 +70,8 @@ pub struct Worker {
     shared: Arc<Shared>,
     members: Vec<Member>,
     flights: Vec<Flight>,
+    /// When the first utterance since the last step was taken.
+    filling: Option<Instant>,
 }
 
 impl Rescorer {
@@ -89,7 +91,7 @@ impl Rescorer {
             .iter()
             .map(|lm| Ok(Member::new(lm.model.scorer(&self.shared.limits)?)))
             .collect::<Result<_>>()?;
-        Ok(Worker { shared: self.shared.clone(), members, flights: Vec::new() })
+        Ok(Worker { shared: self.shared.clone(), members, flights: Vec::new(), filling: None })
     }
 
     /// Names of the models, in the order they were added.
@@ -194,6 +196,12 @@ impl Worker {
         if self.flights.len() >= self.shared.in_flight || self.shared.limits.alone {
             return false;
         }
+        // Spelling takes time too, and deadlines are looked at only after a step.
+        if let (Some(time), Some(since)) = (self.shared.limits.step_time, self.filling)
+            && since.elapsed() >= time
+        {
+            return false;
+        }
         let demands = self.members.iter().map(|member| member.scorer.demand());
         demands.filter(|demand| demand.wanted > 1).all(|Demand { ready, wanted }| ready < wanted)
     }
@@ -205,6 +213,7 @@ impl Worker {
 
     /// Takes an utterance; [`Worker::step`] gives it back rescored.
     pub fn submit(&mut self, request: Request) {
+        self.filling.get_or_insert_with(Instant::now);
         let flight = Flight::start(request, &self.shared, &mut self.members);
         self.flights.push(flight);
     }
@@ -214,6 +223,7 @@ impl Worker {
     /// # Errors
     /// Only if a model cannot go on at all; [`Worker::abandon`] then gives the utterances back.
     pub fn step(&mut self, done: &mut Vec<Finished>) -> Result<()> {
+        self.filling = None;
         for member in &mut self.members {
             member.scorer.step()?;
         }

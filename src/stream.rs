@@ -237,6 +237,12 @@ impl Feeder<'_> {
             }
         }
         first.finish(self.tell);
+        if skip > 0 && !self.stop.asked() {
+            return Err(Error::Config(format!(
+                "the output to complete has {} lines, {skip} more than the input: it is another input's",
+                self.options.skip
+            )));
+        }
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use super::End;
 use super::lists;
 use super::messages::Messages;
 use super::models::ModelArgs;
-use super::rescore::workers;
+use super::rescore::{jobs, workers};
 use crate::formats::OwnNames;
 use crate::lm::Work;
 use crate::nbest::{Name, Status, Utterance};
@@ -30,7 +30,7 @@ pub struct Args {
     #[command(flatten)]
     models: ModelArgs,
     /// Worker threads of the throughput part (0: one per core)
-    #[arg(short, long, value_name = "NUM", default_value_t = 0, help_heading = "Limits")]
+    #[arg(short, long, value_name = "NUM", default_value_t = 0, value_parser = jobs(), help_heading = "Limits")]
     jobs: usize,
     /// Use only the first NUM lists (0: all)
     #[arg(long, value_name = "NUM", default_value_t = 0, help_heading = "Input")]

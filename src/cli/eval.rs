@@ -48,21 +48,18 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
         };
         let length = scorer.reference(reference);
         // Lists come in first-pass order; in our own output the one written first was chosen.
-        let counts: Vec<Counts> = utterance.hypotheses.iter().map(|h| scorer.counts(&h.bytes)).collect();
+        let mut counts: Vec<Counts> = utterance.hypotheses.iter().map(|h| scorer.counts(&h.bytes)).collect();
         if counts.is_empty() {
-            for tally in [&mut before, &mut after] {
-                tally.absent += 1;
-                if arguments.mode == "all" {
-                    tally.add(Counts::missing(length));
-                }
+            before.absent += 1;
+            after.absent += 1;
+            if arguments.mode == "present" {
+                return Ok(());
             }
-            if arguments.mode == "all" {
-                oracle.add(&[Counts::missing(length)]);
-            }
-            return Ok(());
+            // Counts like a list of the empty text alone, in the intervals too.
+            counts.push(Counts::missing(length));
         }
         let chosen = utterance.hypotheses.iter().position(|h| Some(h.rank) == chosen).unwrap_or(0);
-        cut += u64::from(utterance.hypotheses[0].rank != 1);
+        cut += u64::from(utterance.hypotheses.first().is_some_and(|first| first.rank != 1));
         before.add(counts[0]);
         after.add(counts[chosen]);
         oracle.add(&counts);

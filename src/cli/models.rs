@@ -112,8 +112,9 @@ impl ModelArgs {
             }
             None => Config::default(),
         };
-        add(&mut config, "rnnlm", Kind::Neural, &self.rnnlm);
-        add(&mut config, "ngram", Kind::Ngram, &self.ngram);
+        let mut named = Vec::new();
+        add(&mut config, "rnnlm", Kind::Neural, &self.rnnlm, &mut named)?;
+        add(&mut config, "ngram", Kind::Ngram, &self.ngram, &mut named)?;
         if let Some(path) = &self.weights {
             let weights = Config::load(path)?;
             let all = weights.all_weights();
@@ -183,13 +184,7 @@ impl ModelArgs {
     /// # Errors
     /// If it is none of the known ones.
     pub fn device(&self) -> Result<Device> {
-        let bad = || bad("--device", &self.device, "cpu, cuda, cuda:N or auto");
-        Ok(match self.device.as_str() {
-            "cpu" => Device::Cpu,
-            "auto" => Device::Auto,
-            "cuda" => Device::Cuda(0),
-            other => Device::Cuda(other.strip_prefix("cuda:").and_then(|n| n.parse().ok()).ok_or_else(bad)?),
-        })
+        self.device.parse()
     }
 
     /// Which tokens are no words.
@@ -256,7 +251,8 @@ pub fn shipped(file: &str) -> Result<PathBuf> {
     })
 }
 
-fn add(config: &mut Config, stem: &str, kind: Kind, given: &[String]) {
+/// Adds the models of a flag; `named` are the names that flags gave so far.
+fn add(config: &mut Config, stem: &str, kind: Kind, given: &[String], named: &mut Vec<String>) -> Result<()> {
     for model in given {
         let (name, path) = match model.split_once('=') {
             Some((name, path)) if !name.is_empty() && !name.contains(['/', '.']) => (name.to_owned(), path),
@@ -267,6 +263,12 @@ fn add(config: &mut Config, stem: &str, kind: Kind, given: &[String]) {
                 (names.find(|name| !taken(name)).unwrap_or_default(), model.as_str())
             }
         };
+        if named.contains(&name) {
+            return Err(Error::Config(format!(
+                "two models are called `{name}`; write NAME=FILE for one of them"
+            )));
+        }
+        named.push(name.clone());
         let fresh = LmConfig { name, path: path.into(), kind: Some(kind), ..LmConfig::default() };
         match config.lm.iter_mut().find(|lm| lm.name == fresh.name) {
             // A flag replaces the configuration's model of that name, not its weight.
@@ -274,6 +276,7 @@ fn add(config: &mut Config, stem: &str, kind: Kind, given: &[String]) {
             None => config.lm.push(fresh),
         }
     }
+    Ok(())
 }
 
 fn pair(text: &str) -> Option<(&str, &str)> {
@@ -312,6 +315,13 @@ mod tests {
         let models = parse(&["--ngram", "a.arpa", "--ngram", "b.arpa", "--strip-punctuation=ngram2"]).models;
         let strip: Vec<_> = models.config().unwrap().lm.iter().map(|lm| lm.strip_punctuation).collect();
         assert_eq!(strip, [None, Some(true)]);
+    }
+
+    #[test]
+    fn two_models_of_one_name_are_refused() {
+        let error = |flags: &[&str]| parse(flags).models.config().unwrap_err().to_string();
+        assert!(error(&["--ngram", "x=a.arpa", "--ngram", "x=b.arpa"]).contains("two models are called `x`"));
+        assert!(error(&["--rnnlm", "x=a.onnx", "--ngram", "x=b.arpa"]).contains("two models are called `x`"));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use clap::builder::RangedU64ValueParser;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::files::{self, Sink};
@@ -45,7 +46,7 @@ pub struct Args {
     #[arg(long, hide = true)]
     no_explain: bool,
     /// Worker threads (0: one per core)
-    #[arg(short, long, value_name = "NUM", default_value_t = 0, help_heading = "Limits")]
+    #[arg(short, long, value_name = "NUM", default_value_t = 0, value_parser = jobs(), help_heading = "Limits")]
     jobs: usize,
     /// Answer within MS of reading, with what is known (0: never early)
     #[arg(long, value_name = "MS", default_value_t = 0.0, help_heading = "Limits")]
@@ -190,7 +191,8 @@ impl Args {
         if self.no_progress || !watched || self.input == Path::new("-") {
             return None;
         }
-        let bar = ProgressBar::new(std::fs::metadata(&self.input).ok()?.len());
+        let metadata = std::fs::metadata(&self.input).ok().filter(std::fs::Metadata::is_file)?;
+        let bar = ProgressBar::new(metadata.len());
         let style = "{wide_bar} {bytes}/{total_bytes} {eta}";
         bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
         Some(bar)
@@ -223,6 +225,11 @@ fn done_before(path: &Path) -> Result<u64> {
     }
     File::options().write(true).open(path).and_then(|file| file.set_len(whole)).map_err(io)?;
     Ok(lines)
+}
+
+/// What `--jobs` takes: threads that the system cannot start would end the process.
+pub fn jobs() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(0..=1024)
 }
 
 /// Worker threads: as asked, else one per core; one for a device that batches better.

@@ -11,7 +11,7 @@ use super::End;
 use super::files::{self, Sink};
 use super::messages::Messages;
 use super::models::ModelArgs;
-use super::rescore::workers;
+use super::rescore::{jobs, workers};
 use crate::combine::MIX;
 use crate::config::{Config, Interpolate};
 use crate::lines::{Decoded, Lines, MAX_LINE_BYTES};
@@ -41,7 +41,7 @@ pub struct Args {
     #[arg(long, hide = true)]
     no_json: bool,
     /// Worker threads (0: one per core)
-    #[arg(short, long, value_name = "NUM", default_value_t = 0, help_heading = "Limits")]
+    #[arg(short, long, value_name = "NUM", default_value_t = 0, value_parser = jobs(), help_heading = "Limits")]
     jobs: usize,
 }
 
@@ -63,11 +63,11 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
     let text = Decoded::open(files::input(&arguments.text)?).map_err(io)?;
     let workers = workers(arguments.jobs, arguments.models.device()?);
     let made = rescorer.clone();
-    let Pool { mut submitter, mut outputs } = Pool::new(PoolOptions::new(workers), move |_| {
-        Ok(Scores { worker: made.worker()?, done: Vec::new() })
-    })?;
+    let options = PoolOptions { name: "secondpass".into(), ..PoolOptions::new(workers) };
+    let Pool { mut submitter, mut outputs } =
+        Pool::new(options, move |_| Ok(Scores { worker: made.worker()?, done: Vec::new() }))?;
     let mut sink = Sink::open("-".as_ref(), false)?;
-    let mut report = Report::new(arguments, &rescorer, config.eos.unwrap_or(true));
+    let mut report = Report::new(arguments, &rescorer, &config);
     // Reading on its own thread: the pool's window is the only bound it needs.
     let written = std::thread::scope(|scope| {
         let reader = scope.spawn(move || -> Result<()> {
@@ -154,16 +154,29 @@ struct Report<'a> {
     mixed: bool,
     /// Whether `</s>` is scored.
     eos: bool,
+    /// Part of an unknown word's score.
+    penalty: f64,
     tallies: HashMap<Name, Tally>,
     words: u64,
     sentences: u64,
 }
 
 impl<'a> Report<'a> {
-    fn new(arguments: &'a Args, rescorer: &'a Rescorer, eos: bool) -> Self {
+    fn new(arguments: &'a Args, rescorer: &'a Rescorer, config: &Config) -> Self {
+        let (eos, penalty) = (config.eos.unwrap_or(true), config.unk_penalty.unwrap_or(0.0));
         let mixed = rescorer.combination().models.iter().any(|name| &**name == MIX);
         let names = rescorer.names().cloned().collect();
-        Self { arguments, rescorer, names, mixed, eos, tallies: HashMap::new(), words: 0, sentences: 0 }
+        Self {
+            arguments,
+            rescorer,
+            names,
+            mixed,
+            eos,
+            penalty,
+            tallies: HashMap::new(),
+            words: 0,
+            sentences: 0,
+        }
     }
 
     fn one(&mut self, finished: &Finished, out: &mut impl Write) -> Result<()> {
@@ -188,7 +201,7 @@ impl<'a> Report<'a> {
             for at in 0..words.len() + usize::from(self.eos) {
                 out.write_all(words.get(at).copied().unwrap_or(b"</s>")).map_err(io)?;
                 for detail in &finished.details {
-                    write!(out, "\t{}", detail.get(at).map_or(f64::NAN, |word| word.ln)).map_err(io)?;
+                    write!(out, "\t{}", detail.get(at).map_or(f64::NAN, |word| self.ln(word))).map_err(io)?;
                 }
                 out.write_all(b"\n").map_err(io)?;
             }
@@ -196,6 +209,12 @@ impl<'a> Report<'a> {
         }
         let row: Vec<String> = columns.iter().map(|name| value(name).to_string()).collect();
         writeln!(out, "{}", row.join("\t")).map_err(io)
+    }
+
+    /// A word's share of its sentence's score.
+    fn ln(&self, word: &WordScore) -> f64 {
+        let unknown = !word.known && word.tokens > 0;
+        word.ln + if unknown { self.penalty } else { 0.0 }
     }
 
     fn object(
@@ -225,7 +244,7 @@ impl<'a> Report<'a> {
                 .map(|(at, word)| {
                     let word = String::from_utf8_lossy(word);
                     let scores =
-                        of(&|lm, _| json!(details.get(lm).and_then(|d| d.get(at)).map(|word| word.ln)));
+                        of(&|lm, _| json!(details.get(lm).and_then(|d| d.get(at)).map(|word| self.ln(word))));
                     json!({"word": word, "scores": scores})
                 })
                 .collect();
@@ -243,10 +262,12 @@ impl<'a> Report<'a> {
         for name in &columns {
             let Some(tally) = self.tallies.get(name) else { continue };
             let perplexity = (-tally.ln / scored.max(1) as f64).exp();
-            messages.say(&format!(
-                "{name}: perplexity per word {perplexity:.2}, ln p {:.2}, {} unknown words",
-                tally.ln, tally.oov
-            ));
+            let mut line = format!("{name}: perplexity per word {perplexity:.2}, ln p {:.2}", tally.ln);
+            if **name != *MIX {
+                // Whom a mixture does not know is a question for its members.
+                line += &format!(", {} unknown words", tally.oov);
+            }
+            messages.say(&line);
         }
         if self.mixed && self.arguments.models.fast_mix {
             messages.say("warning: with --fast-mix `mix` is no probability: its perplexity means nothing");

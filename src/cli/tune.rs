@@ -1,6 +1,6 @@
 //! `secondpass tune`: learns the weights on lists with references.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 
 use super::End;
@@ -11,7 +11,7 @@ use crate::combine::{RANK, SCORE, WORDS};
 use crate::config::Config;
 use crate::eval::{Bootstrap, Comparison, Estimate, Feature, Problem, Tuned, Tuner, Verdict};
 use crate::formats::OwnNames;
-use crate::nbest::{Name, Utterance};
+use crate::nbest::{Hypothesis, Name, Utterance};
 use crate::rescorer::Rescorer;
 use crate::{Error, Result};
 
@@ -37,6 +37,13 @@ pub struct Args {
     /// First-pass features to weigh (all that the lists have, if not given)
     #[arg(long, value_name = "NAME,..", value_delimiter = ',', help_heading = "Scoring")]
     features: Vec<String>,
+    /// Do not weigh the number of words
+    ///
+    /// One weight less carries over better to lists of another kind of text.
+    #[arg(long, overrides_with = "words", help_heading = "Scoring")]
+    no_words: bool,
+    #[arg(long, hide = true)]
+    words: bool,
     /// Also weigh the counts of unknown words
     #[arg(long, help_heading = "Scoring")]
     oov: bool,
@@ -109,14 +116,25 @@ impl Args {
     fn names(&self, utterances: &[Utterance], rescorer: &Rescorer) -> Result<Vec<String>> {
         let own = rescorer.gained();
         let mut names: Vec<String> = self.features.clone();
+        if let Some(name) = names.iter().find(|name| own.iter().any(|own| **own == ***name)) {
+            return Err(Error::Config(format!(
+                "--features names `{name}`, which is no first-pass feature: models and `words` are weighed anyway, \
+                 counts of unknown words with --oov"
+            )));
+        }
+        let mut seen = HashSet::new();
+        names.retain(|name| seen.insert(name.clone()));
         let mut all = utterances.iter().flat_map(|utterance| &utterance.hypotheses);
         if let Some(name) =
             names.iter().find(|name| *name != RANK && !all.clone().any(|h| h.feature(name).is_some()))
         {
-            let first = all.next().map(|h| h.features.iter().map(|(name, _)| &**name).collect::<Vec<_>>());
+            let known =
+                |h: &Hypothesis| h.features.iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>();
+            let mut first = all.next().map(known).unwrap_or_default();
+            first.retain(|name| !own.iter().any(|own| **own == **name));
             return Err(Error::Config(format!(
                 "--features names `{name}`, which no list has; known: {}",
-                first.unwrap_or_default().join(", ")
+                first.join(", ")
             )));
         }
         if names.is_empty() {
@@ -133,7 +151,9 @@ impl Args {
             }
         }
         names.extend(rescorer.combination().models.iter().map(|name| name.to_string()));
-        names.push(WORDS.to_owned());
+        if !self.no_words {
+            names.push(WORDS.to_owned());
+        }
         if self.oov {
             names.extend(own.iter().filter(|name| name.ends_with(".oov")).map(|name| name.to_string()));
         }

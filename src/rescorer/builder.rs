@@ -229,7 +229,10 @@ impl Builder {
         let reserved = [MIX, WORDS, "total", "rank", "score"];
         for (at, lm) in lms.iter().enumerate() {
             let name = &*lm.name;
-            if name.is_empty() || name.ends_with(".oov") || reserved.contains(&name) {
+            if name.is_empty() {
+                return Err(Error::config("a model has no name; write `name = ..` under its [[lm]]"));
+            }
+            if name.ends_with(".oov") || reserved.contains(&name) {
                 return Err(Error::Config(format!(
                     "`{name}` cannot be a model's name; choose another NAME="
                 )));

@@ -24,7 +24,8 @@ pub(super) fn explain(utterance: &Utterance, rescorer: &Rescorer) -> String {
         object.insert("total".into(), hypothesis.total.into());
         serde_json::Value::Object(object)
     };
-    let first = utterance.hypotheses.iter().min_by_key(|hypothesis| hypothesis.rank);
+    // An earlier run's --nbest may have cut it off.
+    let first = utterance.hypotheses.iter().find(|hypothesis| hypothesis.rank == 1);
     let pair = [("winner", utterance.best()), ("first_pass", first)];
     let object: serde_json::Map<_, _> = pair
         .into_iter()

@@ -52,6 +52,14 @@ fn resuming_with_carried_states_writes_no_record_twice() {
 }
 
 #[test]
+fn an_output_longer_than_its_input_is_another_inputs() {
+    let input = Box::new(io::Cursor::new(b"{\"hyps\":[{\"text\":\"a\",\"score\":-1}]}\n".to_vec()));
+    let options = StreamOptions { skip: 3, ..StreamOptions::default() };
+    let error = run(input, None, &options, &Stop::default()).unwrap_err().to_string();
+    assert!(error.contains("3 lines, 2 more than the input"), "{error}");
+}
+
+#[test]
 fn a_stop_inside_a_compressed_input_is_no_error() {
     /// Half a gzip file; a stop is asked for while more is waited for.
     struct Half(io::Cursor<Vec<u8>>, Stop);
