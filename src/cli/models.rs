@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use crate::combine::Missing;
+use crate::combine::{MIX, Missing};
 use crate::config::{Config, Interpolate, Kind, LmConfig};
 use crate::lm::onnx::{Device, OnnxOptions};
 use crate::rescorer::Builder;
@@ -140,6 +140,9 @@ impl ModelArgs {
         }
         if config.interpolate == Some(Interpolate::Linear) && !mixed {
             config.forget_members()?;
+        }
+        if config.interpolate != Some(Interpolate::Linear) && mixed {
+            config.weights.remove(MIX);
         }
         for weight in &self.weight {
             let (name, value) = pair(weight).ok_or_else(|| bad("--weight", weight, "NAME=NUM"))?;
@@ -341,6 +344,10 @@ mod tests {
         let named =
             ["--interpolate", "linear", "--lambda", "0.3", "--weight", "mix=2", "--weight", "ngram=1"];
         assert_eq!(weights(&named).unwrap(), ["mix", "ngram", "score", "words"]);
+        let mixing = format!("interpolate = \"linear\"\n{tuned}mix = 2.0\n");
+        std::fs::write(path, mixing).unwrap();
+        assert_eq!(weights(&["--interpolate", "log-linear"]).unwrap(), ["ngram", "rnnlm", "score", "words"]);
+        std::fs::write(path, tuned).unwrap();
         for flags in [&["--lambda", "0.3"][..], &["--fast-mix"]] {
             let error = weights(flags).unwrap_err().to_string();
             assert!(error.contains("--interpolate linear"), "{error}");
