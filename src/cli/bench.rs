@@ -79,7 +79,7 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
     }
     let single = latency(&rescorer, &utterances, &bar)?;
     bar.finish_and_clear();
-    let jobs = workers(arguments.jobs, arguments.models.device()?);
+    let jobs = workers(arguments.jobs, arguments.models.device()?, &config);
     let saturated = throughput(&rescorer, &utterances, jobs)?;
     let hypotheses: usize = utterances.iter().map(|utterance| utterance.hypotheses.len()).sum();
     let text = if arguments.json {

@@ -31,7 +31,15 @@ pub fn each(
         let over =
             line.over.map(|got| Error::Limit { what: "line".into(), limit: MAX_LINE_BYTES as u64, got });
         match over.map_or_else(|| reader.read(&line.bytes), Err) {
-            Ok(record) => each(line.number, record)?,
+            Ok(record) => {
+                if let Some(name) = &record.clash {
+                    return Err(Error::Config(format!(
+                        "line {}: the list has a feature `{name}` of its own; give the model another name with NAME=FILE",
+                        line.number
+                    )));
+                }
+                each(line.number, record)?;
+            }
             Err(error) => {
                 left_out += 1;
                 messages.repeated("records left out", &format!("line {} left out: {error}", line.number));

@@ -118,6 +118,17 @@ impl ModelArgs {
         if let Some(path) = &self.weights {
             let weights = Config::load(path)?;
             let all = weights.all_weights();
+            // Weights of first-pass features belong together: a total is never counted beside its parts.
+            let models: Vec<&str> = config.lm.iter().map(|lm| &*lm.name).collect();
+            let own = |name: &str| {
+                name == crate::combine::MIX
+                    || name == crate::combine::WORDS
+                    || name.ends_with(".oov")
+                    || models.contains(&name)
+            };
+            if all.values.keys().any(|name| !own(name)) {
+                config.weights.retain(|name, _| own(name));
+            }
             config.weights.extend(all.values);
             config.spread = all.spread;
         }
@@ -171,6 +182,11 @@ impl ModelArgs {
         let mut builder = config
             .builder(&onnx)?
             .rows(self.batch_rows)
+            .threads(if large(config) {
+                std::thread::available_parallelism().map_or(1, usize::from)
+            } else {
+                1
+            })
             .deterministic(self.deterministic)
             .markers(self.markers());
         for missing in &self.missing {
@@ -224,6 +240,13 @@ impl ModelArgs {
         }
         Ok(())
     }
+}
+
+/// Whether some neural model is so large that copies for each worker cost more than they bring.
+pub fn large(config: &Config) -> bool {
+    let neural = config.lm.iter().filter(|lm| lm.kind() == Kind::Neural);
+    let bytes = |lm: &LmConfig| std::fs::metadata(&lm.path).map_or(0, |metadata| metadata.len());
+    neural.map(bytes).any(|bytes| bytes > 200 << 20)
 }
 
 /// A file of the shipped models: under `SECONDPASS_MODELS`, else beside the executable, else in a

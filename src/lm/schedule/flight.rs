@@ -16,6 +16,8 @@ pub(super) struct Flight {
     /// Continuations of each unit that still need its state.
     uses: Vec<u32>,
     pub(super) ready: Vec<u32>,
+    /// Steps that the longest history still needs.
+    pub(super) depth: usize,
     pub(super) left: usize,
     pub(super) failed: Option<String>,
     pub(super) taken: bool,
@@ -62,6 +64,7 @@ impl Flight {
         }
         // A recurrent state needs its parent's; windows need nothing but tokens.
         let ready = if recurrent { (0..units.min(1) as u32).collect() } else { (0..units as u32).collect() };
+        let depth = if recurrent { height(&job.trie) } else { 1 };
         let mut ln = vec![f32::NAN; nodes];
         ln[ROOT as usize] = 0.0;
         Self {
@@ -70,12 +73,22 @@ impl Flight {
             ln,
             uses,
             ready,
+            depth,
             left: units,
             failed: None,
             taken: false,
             job,
             plan,
         }
+    }
+
+    /// Moves ready units to the rows of a step that may have `most` of them.
+    pub(super) fn take_ready(&mut self, slot: usize, most: usize, rows: &mut Vec<(usize, u32)>) {
+        let take = self.ready.len().min(most.saturating_sub(rows.len()));
+        if take == self.ready.len() {
+            self.depth = self.depth.saturating_sub(1);
+        }
+        rows.extend(self.ready.drain(..take).map(|unit| (slot, unit)));
     }
 
     /// Takes the model's answer for one unit; its continuations become ready.
@@ -116,6 +129,15 @@ impl Flight {
         let unit = *self.plan.unit.get(node as usize)?;
         self.state.get(unit as usize).copied().filter(|&state| state != NONE)
     }
+}
+
+/// Nodes on the longest path from the root, the last not counted: it is never fed.
+fn height(trie: &Trie) -> usize {
+    let mut depths = vec![0usize; trie.len()];
+    for node in 1..trie.len() {
+        depths[node] = depths[trie.parent[node] as usize] + 1;
+    }
+    depths.into_iter().max().unwrap_or(0)
 }
 
 impl Plan {

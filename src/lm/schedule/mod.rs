@@ -75,18 +75,41 @@ impl<K: StepKernel> Scheduler<K> {
         }
     }
 
-    /// Takes ready units off the flights, oldest flight first.
+    /// Takes ready units off the flights, oldest flight first. Younger ones fill the step up, unless
+    /// a full step would make the oldest miss its deadline; one that cannot make its own even alone
+    /// takes no time from the others.
     fn gather(&mut self) {
         let bound = self.bound();
+        let now = Instant::now();
+        let seconds = |rows: usize, steps: usize| rows as f64 * self.row_seconds * steps as f64;
         let rows = &mut self.batch.rows;
         rows.clear();
+        let mut most = bound;
+        let mut hopeless = None;
         for &slot in &self.order {
             let Some(flight) = &mut self.flights[slot] else { continue };
-            let take = flight.ready.len().min(bound - rows.len());
-            rows.extend(flight.ready.drain(..take).map(|unit| (slot, unit)));
-            if rows.len() == bound || (self.limits.alone && !rows.is_empty()) {
+            let slack =
+                flight.job.deadline.map(|deadline| deadline.saturating_duration_since(now).as_secs_f64());
+            if slack.is_some_and(|slack| seconds(flight.ready.len(), flight.depth) > HOPELESS * slack) {
+                hopeless = hopeless.or(Some(slot));
+                continue;
+            }
+            flight.take_ready(slot, most, rows);
+            if let Some(slack) = slack {
+                // As many rows as leave every flight taken so far its time.
+                let steps = flight.depth.max(1);
+                let fitting = (slack / (self.row_seconds * steps as f64)).min(bound as f64) as usize;
+                most = most.min(fitting.max(rows.len()));
+            }
+            if rows.len() >= most || (self.limits.alone && !rows.is_empty()) {
                 break;
             }
+        }
+        // Better a try than none: nobody else wants the time.
+        if let (true, Some(slot)) = (rows.is_empty(), hopeless)
+            && let Some(flight) = &mut self.flights[slot]
+        {
+            flight.take_ready(slot, bound, rows);
         }
     }
 
@@ -309,3 +332,6 @@ impl<K: StepKernel> Scorer for Scheduler<K> {
         self.work
     }
 }
+
+/// A job that needs this many times the time it has left is given none: estimates are rough.
+const HOPELESS: f64 = 2.0;
