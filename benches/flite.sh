@@ -30,7 +30,7 @@ measure() {
         read -r learn test <<< "$pair"
         "$program" tune "$folder/$learn.jsonl" "$@" --write "$folder/$name.$learn.toml" --force --quiet
         "$program" rescore "$folder/$test.jsonl" --config "$folder/$name.$learn.toml" --quiet >> "$folder/$name.out"
-        grep -A9 '^\[weights\]' "$folder/$name.$learn.toml" | grep = | tr '\n' ' '
+        sed -n '/^\[weights\]/,/^$/p' "$folder/$name.$learn.toml" | grep = | tr '\n' ' '
         echo "(tuned on half $learn)"
     done
     echo "$name:"
@@ -39,3 +39,4 @@ measure() {
 measure "n-gram" "${ngram[@]}"
 measure "LSTM" "${rnnlm[@]}"
 measure "both" "${ngram[@]}" "${rnnlm[@]}"
+measure "both, linear" "${ngram[@]}" "${rnnlm[@]}" --interpolate linear --lambda 0.6 --no-words

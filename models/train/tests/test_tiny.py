@@ -1,0 +1,173 @@
+"""The whole way on a tiny made-up corpus, in about half a minute: `python -m unittest discover tests`."""
+
+import gzip
+import json
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+import numpy
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import make_tiny  # noqa: E402
+import prune_arpa  # noqa: E402
+from secondpass_train import checkpoint, evaluate, export, kernels, reference, scoring, text, tokenizer, train  # noqa: E402
+from secondpass_train.model import LanguageModel, Shape  # noqa: E402
+
+ARPA = """\\data\\
+ngram 1=5
+ngram 2=4
+ngram 3=2
+
+\\1-grams:
+-1.3010\t<unk>
+0\t<s>\t-0.3
+-0.3979\t</s>
+-0.3979\ta\t-0.2
+-0.8239\tb\t-0.1
+
+\\2-grams:
+-0.2\t<s> a\t-0.1
+-0.4\ta b\t-0.2
+-0.5\ta </s>
+-0.3\tb </s>
+
+\\3-grams:
+-0.1\t<s> a b
+-0.2\ta b </s>
+
+\\end\\
+"""
+
+
+class TheWholeWay(unittest.TestCase):
+    def test_training_exporting_scoring(self):
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            lines = make_tiny.made_up_sentences(seed=5, count=3000)
+            with gzip.open(folder / "train.txt.gz", "wt") as sink:
+                sink.write("\n".join(lines[:2900]) + "\n")
+            (folder / "dev.txt").write_text("\n".join(lines[2900:]) + "\n")
+            settings = train.Settings(
+                text=[folder / "train.txt.gz"],
+                dev=folder / "dev.txt",
+                out=folder / "out",
+                minutes=0.2,
+                vocabulary=60,
+                hidden=24,
+                layers=2,
+                lanes=16,
+                window=16,
+                learning_rate=1e-2,
+            )
+            path = train.train(settings)
+            # A budget that is used up trains no further, but still finds its way back to the checkpoint.
+            self.assertEqual(train.train(settings), path)
+
+            export.export(path, folder / "out" / "bpe.model", folder / "model")
+            measured = scoring.perplexity(folder / "model", folder / "dev.txt")
+            # Untrained it is several thousand; a busy machine gets less far.
+            self.assertLess(measured.per_word, 50.0)
+
+            model = checkpoint.load_model(path)
+            processor = tokenizer.load(folder / "model" / "bpe.model")
+            held = evaluate.encode(processor, list(text.sentences([folder / "dev.txt"])))
+            self.assertAlmostEqual(
+                evaluate.perplexity(model, held).log_probability / measured.log_probability, 1.0, places=5
+            )
+            serialised = (folder / "model" / "model.onnx").read_bytes()
+            self.assertLess(export.largest_difference(model, serialised), export.TOLERANCE)
+
+            ids = [*processor.encode("the cat sat on the mat"), tokenizer.EOS_ID]
+            tokens = torch.tensor([[tokenizer.BOS_ID, *ids[:-1]]])
+            state = torch.zeros(2, 1, 24)
+            logs = model(tokens, state, state)[0][0].detach().numpy()
+            expected = reference.log_probabilities(export.weights_of(model), ids, tokenizer.BOS_ID)
+            numpy.testing.assert_allclose(logs[range(len(ids)), ids], expected, atol=1e-5)
+
+
+class Gradients(unittest.TestCase):
+    def test_against_autograd_through_torch_lstm(self):
+        torch.manual_seed(1)
+        size, rows, steps, words = 6, 3, 5, 11
+        model = LanguageModel(Shape(words, size, 1)).double()
+        layer = torch.nn.LSTM(size, size).double()
+        with torch.no_grad():
+            _to_onnx_order(layer.weight_ih_l0, model.input_matrices[0])
+            _to_onnx_order(layer.weight_hh_l0, model.recurrent_matrices[0])
+            _to_onnx_order(layer.bias_ih_l0 + layer.bias_hh_l0, model.biases[0])
+        tokens = torch.randint(words, (steps, rows))
+        targets = torch.randint(words, (steps, rows))
+        loss, _ = model.loss(tokens, targets, model.start(rows), torch.ones(steps, rows, 1).double())
+        loss.backward()
+        table = model.embedding.detach().clone().requires_grad_()
+        flow, _ = layer(torch.nn.functional.embedding(tokens, table))
+        other = torch.nn.functional.cross_entropy((flow @ table.t()).reshape(-1, words), targets.reshape(-1))
+        other.backward()
+        self.assertAlmostEqual(loss.item(), other.item(), places=9)
+        torch.testing.assert_close(model.embedding.grad, table.grad)
+        expected = torch.empty_like(model.recurrent_matrices[0])
+        _to_onnx_order(layer.weight_hh_l0.grad, expected)
+        torch.testing.assert_close(model.recurrent_matrices[0].grad, expected)
+
+    def test_state_is_cleared_where_a_sentence_begins(self):
+        torch.manual_seed(1)
+        inputs, matrix = torch.randn(4, 1, 12), torch.randn(12, 3)
+        state = torch.randn(1, 3)
+        keep = torch.tensor([1.0, 1.0, 0.0, 1.0]).view(4, 1, 1)
+        whole, _, _ = kernels.recurrence(inputs, matrix, state, state, keep)
+        zeros = torch.zeros(1, 3)
+        alone, _, _ = kernels.recurrence(inputs[2:], matrix, zeros, zeros, torch.ones(2, 1, 1))
+        torch.testing.assert_close(whole[2:], alone)
+
+
+class TinyModels(unittest.TestCase):
+    def test_fixtures_are_what_the_script_makes(self):
+        with tempfile.TemporaryDirectory() as name:
+            make_tiny.main(Path(name))
+            committed = Path(__file__).resolve().parents[3] / "fixtures" / "models"
+            for file in ("tiny-lstm/expected.json", "tiny-bpe/expected.json"):
+                made = json.loads((Path(name) / file).read_text())
+                kept = json.loads((committed / file).read_text())
+                self.assertEqual([case["ids"] for case in made["sentences"]], [case["ids"] for case in kept["sentences"]])
+                for one, other in zip(made["sentences"], kept["sentences"]):
+                    numpy.testing.assert_allclose(one["log_probs"], other["log_probs"], atol=1e-6)
+
+
+class Pruning(unittest.TestCase):
+    def test_distributions_sum_to_one_and_contexts_stay(self):
+        with tempfile.TemporaryDirectory() as name:
+            source, target = Path(name) / "in.arpa", Path(name) / "out.arpa.gz"
+            source.write_text(ARPA)
+            model = prune_arpa.prune(prune_arpa.read(source), 8, [])
+            prune_arpa.write(model, target)
+            again = prune_arpa.read(target)
+        self.assertLessEqual(sum(again.sizes()), 8)
+        words = numpy.arange(len(again.vocabulary))
+        for context in range(len(words)):
+            pairs = numpy.stack([numpy.full(len(words), context), words], axis=1)
+            if again.vocabulary[context] != "</s>":
+                self.assertAlmostEqual(prune_arpa._prob(again, pairs).sum(), 1.0, places=3)
+
+    def test_dropped_words_give_their_probability_to_unk(self):
+        with tempfile.TemporaryDirectory() as name:
+            source = Path(name) / "in.arpa"
+            source.write_text(ARPA)
+            model = prune_arpa.limit_vocabulary(prune_arpa.read(source), 4, [])
+        self.assertEqual(model.vocabulary, ["</s>", "<s>", "<unk>", "a"])
+        unk = model.tables[0].prob[model.vocabulary.index("<unk>")]
+        self.assertAlmostEqual(unk, 10**-1.3010 + 10**-0.8239, places=6)
+
+
+def _to_onnx_order(source: torch.Tensor, target: torch.Tensor) -> None:
+    """torch keeps the gates as i, f, g, o; ONNX as i, o, f, c."""
+    i, f, g, o = source.chunk(4)
+    with torch.no_grad():
+        target.copy_(torch.cat([i, o, f, g]))
+
+
+if __name__ == "__main__":
+    unittest.main()
