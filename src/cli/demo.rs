@@ -33,8 +33,7 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
     let config = arguments.models.config()?;
     if runtime::discover(arguments.models.onnxruntime.as_deref()).is_err() {
         messages.say("ONNX Runtime was not found; fetching it once with pip");
-        let path = install::install(&mut |step| messages.say(step))?;
-        messages.say(&format!("installed {}", path.display()));
+        install::install(&mut |step| messages.say(step))?;
     }
     let rescorer = arguments.models.builder(&config)?.build()?;
     let mut worker = rescorer.worker()?;

@@ -26,8 +26,7 @@ pub struct Args {
 pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
     let explicit = arguments.onnxruntime.as_deref();
     if arguments.install && runtime::discover(explicit).is_err() {
-        let path = install::install(&mut |step| messages.say(step))?;
-        messages.say(&format!("installed {}", path.display()));
+        install::install(&mut |step| messages.say(step))?;
     }
     let search = runtime::search(explicit);
     let mut out = format!("secondpass     {}\n", env!("CARGO_PKG_VERSION"));

@@ -135,3 +135,14 @@ fn p3_no_transcripts_in_messages() {
         }
     }
 }
+
+/// A test that needs strace, run where there is none.
+#[test]
+fn a_skip_is_said_and_counted() {
+    let dir = Dir::new();
+    let mut tests = std::process::Command::new(std::env::current_exe().expect("this program"));
+    tests.args(["--exact", "system::p1_no_network_with_an_ngram"]);
+    let output = dir.other(tests).env("PATH", "").env("SECONDPASS_SKIPS", dir.path("skips")).run().code(0);
+    assert!(output.stderr.contains("skipped: p1_no_network_with_an_ngram: "), "{}", output.stderr);
+    assert_eq!(dir.read("skips"), b"p1_no_network_with_an_ngram\n");
+}
