@@ -165,7 +165,7 @@ impl Config {
     ///
     /// # Errors
     /// If it is not said which models are mixed.
-    pub(crate) fn forget_members(&mut self) -> Result<()> {
+    pub fn forget_members(&mut self) -> Result<()> {
         let Interpolation::Linear { lambdas, .. } = self.interpolation()? else { return Ok(()) };
         self.weights.retain(|name, _| !lambdas.iter().any(|(member, _)| member == name));
         for lm in self.lm.iter_mut().filter(|lm| lambdas.iter().any(|(member, _)| *member == lm.name)) {

@@ -74,7 +74,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     #[cfg(feature = "failpoints")]
     let _scenario = fail::FailScenario::setup();
     let messages = Messages::new(cli.quiet);
-    let end = execute(cli.command, &messages);
+    let end = signals::tame().and_then(|()| execute(cli.command, &messages));
     messages.finish();
     match end {
         Ok(End::Done) => ExitCode::SUCCESS,
