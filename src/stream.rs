@@ -21,13 +21,13 @@ pub use input::Stop;
 
 use crate::formats::OwnNames;
 use crate::formats::jsonl::Reader;
-use crate::lines::{Lines, MAX_LINE_BYTES};
+use crate::lines::{Line, Lines, MAX_LINE_BYTES};
 use crate::pool::{Outcome, Outputs, Pool, PoolOptions, RecvError, Submitter};
 use crate::rescorer::Rescorer;
 use crate::{Error, Result};
 use check::First;
 use input::Read_;
-use sessions::Sessions;
+use sessions::{Sessions, Stay};
 use stage::{Input, Kind, Output, Plan, RescoreStage, Verdict};
 
 /// How a stream is to be worked.
@@ -220,19 +220,23 @@ impl Feeder<'_> {
                 // Skipped ones too: what was right for an interrupted run is right for its completion.
                 first.look(&mut self.reader, &line.bytes, self.tell)?;
             }
+            let session = self.session(&line, other);
             if skip > 0 {
                 skip -= 1;
                 // Blank lines and records that were passed on leave no state.
-                if let Some(Ok(old)) = earlier.as_mut().and_then(Iterator::next)
-                    && self.plan.sessions.is_some()
-                    && self.reader.read(&old.bytes).is_ok_and(|record| record.rescored())
-                {
-                    self.submit(Input { line: old, read: at, kind: Kind::Replay })?;
+                match earlier.as_mut().and_then(Iterator::next) {
+                    Some(Ok(old))
+                        if self.plan.sessions.is_some()
+                            && self.reader.read(&old.bytes).is_ok_and(|record| record.rescored()) =>
+                    {
+                        self.submit(old, at, Kind::Replay, session);
+                    }
+                    _ => self.plan.leave(session.map(|(stay, _)| stay)),
                 }
                 continue;
             }
             let kind = if other { Kind::Other } else { Kind::Record };
-            if !self.submit(Input { line, read: at, kind })? {
+            if !self.submit(line, at, kind, session) {
                 break;
             }
         }
@@ -258,17 +262,20 @@ impl Feeder<'_> {
         }
     }
 
+    /// The stay and the name of a line's session, where states are carried.
+    fn session(&mut self, line: &Line, other: bool) -> Option<(Stay, Vec<u8>)> {
+        let sessions = self.plan.sessions.as_ref().filter(|_| !other)?;
+        let name = self.reader.read(&line.bytes).ok()?.utterance.session?;
+        Some((sessions.enter(&name), name))
+    }
+
     /// `false` when nobody waits for outputs any more.
-    fn submit(&mut self, input: Input) -> Result<bool> {
-        let keyed = self.plan.sessions.is_some() && input.kind != Kind::Other;
-        let key = keyed.then(|| self.reader.read(&input.line.bytes).ok()?.utterance.session).flatten();
+    fn submit(&mut self, line: Line, read: Instant, kind: Kind, session: Option<(Stay, Vec<u8>)>) -> bool {
+        let (stay, key) = session.unzip();
         // What a record costs in flight: its line, and what is made of it.
-        let bytes = input.line.bytes.len() + 256;
-        let input = Arc::new(input);
-        if self.submitter.submit(input.clone(), bytes, key).is_err() {
-            return Ok(false);
-        }
-        Ok(self.sent.send(input).is_ok())
+        let bytes = line.bytes.len() + 256;
+        let input = Arc::new(Input { line, stay, read, kind });
+        self.submitter.submit(input.clone(), bytes, key).is_ok() && self.sent.send(input).is_ok()
     }
 }
 
@@ -340,6 +347,7 @@ impl Writer<'_> {
 
     fn one(&mut self, outcome: Outcome<Output>) -> Result<()> {
         let input = self.inputs.recv().map_err(|_| Error::Internal("an output without its input".into()))?;
+        self.plan.leave(input.stay);
         // Its answer is in the output already, whatever became of it now.
         if input.kind == Kind::Replay {
             return Ok(());

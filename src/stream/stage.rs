@@ -5,18 +5,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::explain;
-use super::sessions::Sessions;
+use super::sessions::{Sessions, Stay};
 use crate::formats::jsonl::{self, Reader, Record};
 use crate::formats::{Gained, OwnNames};
 use crate::lines::Line;
 use crate::nbest::Status;
 use crate::pool::{Stage, Ticket};
-use crate::rescorer::{Finished, Request, Rescorer, Worker};
+use crate::rescorer::{Carries, Finished, Request, Rescorer, Worker};
 use crate::{Error, Result};
 
 /// A line of input.
 pub(super) struct Input {
     pub line: Line,
+    /// Its session's stay, where states are carried.
+    pub stay: Option<Stay>,
     pub read: Instant,
     pub kind: Kind,
 }
@@ -68,13 +70,22 @@ pub(super) struct RescoreStage {
     flights: HashMap<u64, (Arc<Input>, Record)>,
     ready: Vec<(Ticket, Output)>,
     finished: Vec<Finished>,
+    carried: Vec<(Stay, Carries)>,
 }
 
 impl RescoreStage {
     pub fn new(plan: Arc<Plan>) -> Result<Self> {
         let worker = plan.rescorer.worker()?;
         let reader = Reader::new(plan.own.clone());
-        Ok(Self { plan, worker, reader, flights: HashMap::new(), ready: Vec::new(), finished: Vec::new() })
+        Ok(Self {
+            plan,
+            worker,
+            reader,
+            flights: HashMap::new(),
+            ready: Vec::new(),
+            finished: Vec::new(),
+            carried: Vec::new(),
+        })
     }
 
     fn start(&mut self, ticket: Ticket, input: &Arc<Input>) -> Result<()> {
@@ -87,8 +98,8 @@ impl RescoreStage {
         let mut utterance = std::mem::take(&mut record.utterance);
         let mut starts = Vec::new();
         let mut keep = false;
-        if let (Some(sessions), Some(session)) = (&self.plan.sessions, &utterance.session) {
-            starts = sessions.start(session);
+        if let (Some(sessions), Some(stay)) = (&self.plan.sessions, input.stay) {
+            starts = sessions.start(stay);
             keep = true;
         }
         if input.kind == Kind::Replay {
@@ -106,10 +117,8 @@ impl RescoreStage {
     fn finish(&mut self, finished: Finished) {
         let Some((input, mut record)) = self.flights.remove(&finished.ticket) else { return };
         record.utterance = finished.utterance;
-        if let (Some(sessions), Some(session), false) =
-            (&self.plan.sessions, &record.utterance.session, finished.carries.is_empty())
-        {
-            sessions.put(session, finished.carries);
+        if let (Some(stay), false) = (input.stay, finished.carries.is_empty()) {
+            self.carried.push((stay, finished.carries));
         }
         self.ready.push((Ticket(finished.ticket), self.plan.output(&input, &record)));
     }
@@ -146,6 +155,12 @@ impl Stage for RescoreStage {
             self.finished = finished;
         }
         done.append(&mut self.ready);
+        // Last: after a panic above, what was in flight starts again from where it did.
+        for (stay, carries) in self.carried.drain(..) {
+            if let Some(sessions) = &self.plan.sessions {
+                sessions.put(stay, carries);
+            }
+        }
         !self.worker.is_idle()
     }
 }
@@ -184,6 +199,13 @@ impl Plan {
             verdict: Verdict::Passed(reason.to_owned()),
             hypotheses: 0,
             took: input.read.elapsed(),
+        }
+    }
+
+    /// One record less of a stay is under way.
+    pub fn leave(&self, stay: Option<Stay>) {
+        if let (Some(sessions), Some(stay)) = (&self.sessions, stay) {
+            sessions.leave(stay);
         }
     }
 

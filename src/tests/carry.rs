@@ -85,6 +85,27 @@ fn a_state_is_forgotten_when_there_are_too_many_sessions() {
 }
 
 #[test]
+fn which_sessions_are_forgotten_does_not_depend_on_the_workers() {
+    let library = crate::runtime!("which_sessions_are_forgotten_does_not_depend_on_the_workers");
+    let dir = Dir::new();
+    // A dozen sessions in turn, in a memory for seven: some are met again in time, some are not.
+    let line = |at: usize| {
+        let (session, words) =
+            (at * at % 41 % 13, ["the cat sat", "a dog ran", "a cat ran on the mat"][at % 3]);
+        format!("{{\"session\":\"{session}\",\"hyps\":[{{\"text\":\"{words}\",\"score\":-1}}]}}\n")
+    };
+    let input = (0..count(400, 4_000)).map(line).collect::<String>();
+    let run = |jobs: &str| {
+        let command = command(&dir, library, true).args([jobs, "--max-sessions", "7"]);
+        command.stdin(input.clone()).run().code(0).stdout
+    };
+    let one = run("-j1");
+    for jobs in ["-j2", "-j4"] {
+        assert!(run(jobs) == one, "{jobs} is not -j1");
+    }
+}
+
+#[test]
 fn carrying_over_without_a_state_is_said() {
     let dir = Dir::ngram();
     let output = dir.rescore().arg("--carry-over").stdin(records(3, 72)).run().code(0);

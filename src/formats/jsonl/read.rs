@@ -53,11 +53,6 @@ pub(super) struct Layout {
 }
 
 impl Record {
-    /// Whether it is our own output, rescored: one that was passed on is as foreign as it came.
-    pub fn own(&self) -> bool {
-        self.layout.own
-    }
-
     /// First-pass rank of the hypothesis that is written first: in our own output the one that
     /// was chosen. `None` for an empty list.
     pub fn winner(&self) -> Option<u32> {
