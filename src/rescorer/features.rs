@@ -20,6 +20,8 @@ pub(super) struct View {
     ranks: Vec<u32>,
     /// For mixing: tokens of each original word, and whether all of them are known.
     words: Vec<Vec<(u32, bool)>>,
+    /// Whether paths run from the last word to the first.
+    backward: bool,
 }
 
 impl View {
@@ -47,7 +49,7 @@ pub(super) fn view(
     detail: bool,
 ) -> (Trie, View) {
     let spec = lm.model.spec();
-    let mut view = View::default();
+    let mut view = View { backward: spec.backward, ..View::default() };
     let spanned = detail || matches!(shared.interpolation, Interpolation::Linear { .. });
     member.builder.start(if shared.bos { spec.vocab.bos() } else { NO_CONTEXT });
     let (mut ids, mut words) = (Vec::new(), Vec::new());
@@ -111,7 +113,7 @@ pub(super) fn set(
                 .iter()
                 .map(|&(lambda, lm)| Path::new(lambda, done[lm], at, fast))
                 .collect::<Result<Vec<_>>>()?;
-            utterance.hypotheses[at].set(&name, mixed(&paths, shared));
+            utterance.hypotheses[at].set(&name, mixed(paths, shared));
         }
     }
     Ok(())
@@ -124,7 +126,10 @@ pub(super) fn words(view: &View, scores: &Scores) -> Vec<WordScore> {
     };
     let mut nodes: Vec<u32> = view.trie.path(end).collect();
     nodes.reverse();
-    let spans = view.words[0].iter().copied().chain([(1, true)]);
+    let mut spans = view.words[0].clone();
+    if view.backward {
+        spans.reverse();
+    }
     let mut at = 0;
     let word = |(tokens, known): (u32, bool)| {
         let span = &nodes[at..at + tokens as usize];
@@ -137,7 +142,13 @@ pub(super) fn words(view: &View, scores: &Scores) -> Vec<WordScore> {
             known,
         }
     };
-    spans.map(word).collect()
+    let mut words: Vec<WordScore> = spans.into_iter().chain([(1, true)]).map(word).collect();
+    if view.backward
+        && let Some((_end, words)) = words.split_last_mut()
+    {
+        words.reverse();
+    }
+    words
 }
 
 /// Each hypothesis' sentence log probability.
@@ -196,9 +207,7 @@ impl<'a> Path<'a> {
 
 /// The sum over words of ln of the mixture. A word that only some members know is scored by
 /// those alone; one that nobody knows by all, with the penalty for unknown words.
-fn mixed(paths: &[Path<'_>], shared: &Shared) -> f64 {
-    let mut paths: Vec<Path<'_>> =
-        paths.iter().map(|path| Path { nodes: path.nodes.clone(), ..*path }).collect();
+fn mixed(mut paths: Vec<Path<'_>>, shared: &Shared) -> f64 {
     let words = paths.first().map_or(0, |path| path.words.len());
     let mut total = 0.0;
     let mut members = Vec::with_capacity(paths.len());

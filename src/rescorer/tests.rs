@@ -378,6 +378,30 @@ fn a_model_that_cannot_go_on_gives_the_lists_back() {
 }
 
 #[test]
+fn word_scores_of_a_backward_model_stand_in_the_order_of_the_text() {
+    let backward = Table { spec: Spec { backward: true, ..table(false).spec }, ..table(false) };
+    let rescorer = Rescorer::builder()
+        .lm("back", Arc::new(backward), TextMap::default())
+        .weight("back", 1.0)
+        .build()
+        .unwrap();
+    let mut worker = rescorer.worker().unwrap();
+    let utterance = Utterance::new("u", [("a cats", 0.0)]);
+    worker.submit(Request { utterance, detail: true, ..Request::default() });
+    let mut done = Vec::new();
+    while done.is_empty() {
+        worker.step(&mut done).unwrap();
+    }
+    // Read as `s`, `_cat`, `_a`, `</s>`.
+    let vocab = pieces(false);
+    let ln = |a, b| f64::from(ln(&*vocab, 0, a, b));
+    let expected = [ln(4, 3), ln(0, 5) + ln(5, 4), ln(3, 1)];
+    let got: Vec<f64> = done[0].details[0].iter().map(|word| word.ln).collect();
+    assert_eq!(got.len(), expected.len());
+    assert!(got.iter().zip(expected).all(|(got, expected)| (got - expected).abs() < 1e-6), "{got:?}");
+}
+
+#[test]
 fn parts_that_do_not_fit_are_refused_before_any_list() {
     let build = |builder: Builder| builder.build().err().map(|error| error.to_string()).unwrap_or_default();
     let one = || Rescorer::builder().lm("sub", Arc::new(table(false)), TextMap::default());
