@@ -204,7 +204,10 @@ impl Flight {
             let end = *part.view.trie.ends.get(winner)?;
             // A model that starts from `</s>` is fed it at the start of the next utterance.
             let node = if lm.model.spec().carries_bos { end } else { part.view.trie.parent[end as usize] };
-            member.scorer.carry(slot, node).ok().flatten()
+            member.scorer.carry(slot, node).unwrap_or_else(|error| {
+                log::warn!("{}: no state to carry over, the session starts afresh: {error}", lm.name);
+                None
+            })
         };
         parts.map(carry).collect()
     }

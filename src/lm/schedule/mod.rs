@@ -306,12 +306,11 @@ impl<K: StepKernel> Scorer for Scheduler<K> {
             return Ok(None);
         };
         let to = self.states.take();
-        self.kernel.reserve(self.states.count as usize)?;
-        let result = self.kernel.run(
-            Rows { tokens: &[trie.token[node as usize]], from: &[from], to: &[to] },
-            Wanted { tokens: &[], offsets: &[0, 0] },
-            &mut [],
-        );
+        let token = [trie.token[node as usize]];
+        let rows = Rows { tokens: &token, from: &[from], to: &[to] };
+        let nothing = Wanted { tokens: &[], offsets: &[0, 0] };
+        let room = self.kernel.reserve(self.states.count as usize);
+        let result = room.and_then(|()| self.kernel.run(rows, nothing, &mut []));
         self.work.steps += 1;
         self.work.rows += 1;
         let carry = result.map(|()| Some(self.kernel.save(to)));
