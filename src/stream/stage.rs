@@ -165,6 +165,14 @@ impl Stage for RescoreStage {
     }
 }
 
+impl Output {
+    /// A finished line: `bytes` with the ending that its input had.
+    fn new(input: &Input, mut bytes: Vec<u8>, verdict: Verdict) -> Self {
+        bytes.extend_from_slice(input.line.ending.bytes());
+        Self { bytes, verdict, hypotheses: 0, took: input.read.elapsed() }
+    }
+}
+
 impl Plan {
     /// The line for a record that came back from the models.
     fn output(&self, input: &Input, record: &Record) -> Output {
@@ -182,8 +190,8 @@ impl Plan {
         if let Err(error) = jsonl::write(record, &input.line.bytes, &gained, &mut bytes) {
             return self.passed(input, &reason(&error));
         }
-        bytes.extend_from_slice(input.line.ending.bytes());
-        Output { bytes, verdict, hypotheses: utterance.hypotheses.len(), took: input.read.elapsed() }
+        let hypotheses = utterance.hypotheses.len();
+        Output { hypotheses, ..Output::new(input, bytes, verdict) }
     }
 
     /// The line for a record that could be read and not rescored: what was ours in it goes.
@@ -193,13 +201,7 @@ impl Plan {
         if jsonl::write(record, &input.line.bytes, &gained, &mut bytes).is_err() {
             return self.passed(input, reason);
         }
-        bytes.extend_from_slice(input.line.ending.bytes());
-        Output {
-            bytes,
-            verdict: Verdict::Passed(reason.to_owned()),
-            hypotheses: 0,
-            took: input.read.elapsed(),
-        }
+        Output::new(input, bytes, Verdict::Passed(reason.to_owned()))
     }
 
     /// One record less of a stay is under way.
@@ -218,13 +220,7 @@ impl Plan {
     pub fn passed(&self, input: &Input, reason: &str) -> Output {
         let mut bytes = Vec::with_capacity(input.line.bytes.len() + 128);
         jsonl::passed(&input.line.bytes, reason, &mut bytes);
-        bytes.extend_from_slice(input.line.ending.bytes());
-        Output {
-            bytes,
-            verdict: Verdict::Passed(reason.to_owned()),
-            hypotheses: 0,
-            took: input.read.elapsed(),
-        }
+        Output::new(input, bytes, Verdict::Passed(reason.to_owned()))
     }
 
     /// The line for what is no record.
@@ -233,18 +229,10 @@ impl Plan {
             let limit = self.max_line_bytes;
             let mut bytes = Vec::new();
             jsonl::over(length, limit as u64, &mut bytes);
-            bytes.extend_from_slice(input.line.ending.bytes());
             let reason = format!("line of {length} bytes is over the limit of {limit}; see --max-line-bytes");
-            return Output {
-                bytes,
-                verdict: Verdict::Passed(reason),
-                hypotheses: 0,
-                took: input.read.elapsed(),
-            };
+            return Output::new(input, bytes, Verdict::Passed(reason));
         }
-        let mut bytes = input.line.bytes.clone();
-        bytes.extend_from_slice(input.line.ending.bytes());
-        Output { bytes, verdict: Verdict::Blank, hypotheses: 0, took: input.read.elapsed() }
+        Output::new(input, input.line.bytes.clone(), Verdict::Blank)
     }
 }
 
