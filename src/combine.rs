@@ -236,6 +236,13 @@ pub fn mix(members: impl Iterator<Item = (f64, f64)> + Clone) -> f64 {
     top + sum.ln()
 }
 
+/// Standard deviation of a feature within a list, of the population: how wide its scale is.
+pub fn deviation(values: &[f64]) -> f64 {
+    let count = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / count;
+    (values.iter().map(|value| (value - mean) * (value - mean)).sum::<f64>() / count).sqrt()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,6 +8,7 @@
 use std::ops::Range;
 
 use super::random::Random;
+use crate::combine::deviation;
 
 /// Feature values and errors of lists, column by column: lists lie one after the other.
 #[derive(Debug, Clone, Default)]
@@ -320,13 +321,6 @@ fn widest(intervals: &[(f64, f64, u64)], slack: u64) -> Option<(f64, u64)> {
     let margin = (end - start) * 1e-3;
     let inside = start + margin < middle && middle < end - margin;
     Some((if inside { middle } else { start + (end - start) / 2.0 }, errors))
-}
-
-/// Standard deviation, of the population.
-pub(super) fn deviation(values: &[f64]) -> f64 {
-    let n = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / n;
-    (values.iter().map(|v| (v - mean) * (v - mean)).sum::<f64>() / n).sqrt()
 }
 
 #[cfg(test)]

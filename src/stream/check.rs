@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Event;
 use super::stage::Plan;
+use crate::combine::deviation;
 use crate::formats::jsonl::Reader;
 use crate::nbest::Utterance;
 use crate::tokens::Fit;
@@ -118,10 +119,4 @@ impl<'a> First<'a> {
             }
         }
     }
-}
-
-/// Standard deviation, of the population.
-fn deviation(values: &[f64]) -> f64 {
-    let mean = values.iter().sum::<f64>() / values.len() as f64;
-    (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / values.len() as f64).sqrt()
 }
