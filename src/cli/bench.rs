@@ -10,7 +10,7 @@ use super::End;
 use super::lists;
 use super::messages::Messages;
 use super::models::ModelArgs;
-use super::rescore::{jobs, workers};
+use super::rescore::jobs;
 use crate::formats::OwnNames;
 use crate::lm::Work;
 use crate::nbest::{Name, Status, Utterance};
@@ -79,7 +79,7 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
     }
     let single = latency(&rescorer, &utterances, &bar)?;
     bar.finish_and_clear();
-    let jobs = workers(arguments.jobs, arguments.models.device()?, &config);
+    let jobs = arguments.models.workers(arguments.jobs, &config)?;
     let saturated = throughput(&rescorer, &utterances, jobs)?;
     let hypotheses: usize = utterances.iter().map(|utterance| utterance.hypotheses.len()).sum();
     let text = if arguments.json {

@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::combine::{MIX, Missing};
 use crate::config::{Config, Interpolate, Kind, LmConfig};
-use crate::lm::onnx::{Device, OnnxOptions};
+use crate::lm::onnx::{Device, OnnxOptions, runtime};
 use crate::rescorer::Builder;
 use crate::tokens::Markers;
 use crate::{Error, Result};
@@ -175,10 +175,7 @@ impl ModelArgs {
     /// # Errors
     /// If a model cannot be used.
     pub fn builder(&self, config: &Config) -> Result<Builder> {
-        if let Some(path) = &self.onnxruntime {
-            crate::lm::onnx::runtime::configure(Some(path));
-        }
-        let onnx = OnnxOptions { device: self.device()?, ..OnnxOptions::default() };
+        let onnx = OnnxOptions { device: self.device()?, runtime: self.onnxruntime.clone() };
         let mut builder = config
             .builder(&onnx)?
             .rows(self.batch_rows)
@@ -204,6 +201,27 @@ impl ModelArgs {
     /// If it is none of the known ones.
     pub fn device(&self) -> Result<Device> {
         self.device.parse()
+    }
+
+    /// Worker threads: as asked, else one per core; one where a step is better spread over the cores,
+    /// or run on a GPU, than copied to each.
+    ///
+    /// # Errors
+    /// If `auto` must be decided and there is no ONNX Runtime.
+    pub fn workers(&self, jobs: usize, config: &Config) -> Result<usize> {
+        let mut device = self.device()?;
+        // Only neural models need the runtime, and only they run on a device.
+        if device == Device::Auto && config.lm.iter().any(|lm| lm.kind() == Kind::Neural) {
+            if self.onnxruntime.is_some() {
+                runtime::configure(self.onnxruntime.as_deref());
+            }
+            device = device.decide()?;
+        }
+        Ok(match jobs {
+            0 if matches!(device, Device::Cuda(_)) || large(config) => 1,
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            jobs => jobs,
+        })
     }
 
     /// Which tokens are no words.
@@ -243,7 +261,7 @@ impl ModelArgs {
 }
 
 /// Whether some neural model is so large that copies for each worker cost more than they bring.
-pub fn large(config: &Config) -> bool {
+fn large(config: &Config) -> bool {
     let neural = config.lm.iter().filter(|lm| lm.kind() == Kind::Neural);
     let bytes = |lm: &LmConfig| std::fs::metadata(&lm.path).map_or(0, |metadata| metadata.len());
     neural.map(bytes).any(|bytes| bytes > 200 << 20)

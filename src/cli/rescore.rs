@@ -10,10 +10,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::files::{self, Sink};
 use super::messages::Messages;
-use super::models::{ModelArgs, large};
+use super::models::ModelArgs;
 use super::{End, signals};
 use crate::config::Config;
-use crate::lm::onnx::Device;
 use crate::rescorer::Rescorer;
 use crate::stream::{self, Event, Stop, StreamOptions, Summary};
 use crate::{Error, Result};
@@ -96,7 +95,7 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
     let stop = Stop::default();
     let caught = signals::listen(stop.clone())?;
     let config = arguments.models.config()?;
-    let workers = workers(arguments.jobs, arguments.models.device()?, &config);
+    let workers = arguments.models.workers(arguments.jobs, &config)?;
     let options = arguments.options(workers)?;
     let rescorer = arguments.rescorer(&config, options.deadline)?;
     let done = if arguments.resume { done_before(&arguments.output)? } else { 0 };
@@ -231,16 +230,6 @@ fn done_before(path: &Path) -> Result<u64> {
 /// What `--jobs` takes: threads that the system cannot start would end the process.
 pub fn jobs() -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(0..=1024)
-}
-
-/// Worker threads: as asked, else one per core; one where a step is better spread over the cores
-/// than copied to each.
-pub fn workers(jobs: usize, device: Device, config: &Config) -> usize {
-    match jobs {
-        0 if device != Device::Cpu || large(config) => 1,
-        0 => std::thread::available_parallelism().map_or(1, usize::from),
-        jobs => jobs,
-    }
 }
 
 fn seconds(flag: &str, value: f64) -> Result<Option<Duration>> {

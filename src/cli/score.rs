@@ -11,7 +11,7 @@ use super::End;
 use super::files::{self, Sink};
 use super::messages::Messages;
 use super::models::ModelArgs;
-use super::rescore::{jobs, workers};
+use super::rescore::jobs;
 use crate::combine::MIX;
 use crate::config::{Config, Interpolate};
 use crate::lines::{Decoded, Lines, MAX_LINE_BYTES};
@@ -61,7 +61,7 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
     }
     let io = |source| Error::Io { what: arguments.text.display().to_string(), source };
     let text = Decoded::open(files::input(&arguments.text)?).map_err(io)?;
-    let workers = workers(arguments.jobs, arguments.models.device()?, &config);
+    let workers = arguments.models.workers(arguments.jobs, &config)?;
     let made = rescorer.clone();
     let options = PoolOptions { name: "secondpass".into(), ..PoolOptions::new(workers) };
     let Pool { mut submitter, mut outputs } =

@@ -75,7 +75,7 @@ impl OnnxLm {
         if options.runtime.is_some() {
             runtime::configure(options.runtime.as_deref());
         }
-        let device = session::decide(options.device)?;
+        let device = options.device.decide()?;
         let starts = starts(&*vocab, &signature);
         let plan = Plan { device, threads: 1, half: graph.half };
         let mut runner = Runner::new(path, &signature, plan)?;

@@ -26,6 +26,23 @@ pub enum Device {
     Auto,
 }
 
+impl Device {
+    /// The device that [`Device::Auto`] means here; any other is itself.
+    ///
+    /// # Errors
+    /// If `Auto` must be decided and there is no ONNX Runtime.
+    pub fn decide(self) -> Result<Self> {
+        if self != Self::Auto {
+            return Ok(self);
+        }
+        let environment = runtime::environment()?;
+        // Compiled in does not mean that a device or its libraries are there: register it to know.
+        let works = ep::CUDA::is_available().unwrap_or(false)
+            && options(environment, Plan { device: Self::Cuda(0), threads: 1, half: false }).is_ok();
+        Ok(if works { Self::Cuda(0) } else { Self::Cpu })
+    }
+}
+
 impl std::str::FromStr for Device {
     type Err = Error;
 
@@ -119,18 +136,6 @@ impl Runner {
             .collect::<Result<_, _>>()?;
         Ok(read(Outputs { log_probs, states: &states }))
     }
-}
-
-/// Decides [`Device::Auto`]; needs ONNX Runtime only for that.
-pub(super) fn decide(device: Device) -> Result<Device> {
-    if device != Device::Auto {
-        return Ok(device);
-    }
-    let environment = runtime::environment()?;
-    // Compiled in does not mean that a device or its libraries are there: register it to know.
-    let works = ep::CUDA::is_available().unwrap_or(false)
-        && options(environment, Plan { device: Device::Cuda(0), threads: 1, half: false }).is_ok();
-    Ok(if works { Device::Cuda(0) } else { Device::Cpu })
 }
 
 fn session(environment: &ort::environment::Environment, path: &Path, plan: Plan) -> ort::Result<Session> {
