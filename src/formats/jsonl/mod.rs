@@ -41,6 +41,7 @@
 mod names;
 mod read;
 mod span;
+mod top;
 mod write;
 
 pub use read::{Reader, Record};
