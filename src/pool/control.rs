@@ -1,12 +1,12 @@
 //! What the two ends and the workers share: the window, the keys in use and the counts.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::Sender;
-
+use super::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use super::sync::channel::Sender;
+use super::sync::{Condvar, Mutex, MutexGuard};
 use super::{Outcome, PoolOptions, Statistics, Ticket, point};
 
 /// An input on its way to a worker.

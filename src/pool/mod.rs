@@ -50,20 +50,20 @@
 mod control;
 mod outputs;
 mod submitter;
+mod sync;
 #[cfg(test)]
+#[cfg_attr(feature = "shuttle", allow(dead_code))] // for the tests that shuttle leaves out
 mod tests;
 mod worker;
 
 use std::sync::Arc;
-use std::thread;
-
-use crossbeam::channel;
 
 pub use outputs::{Outputs, RecvError};
 pub use submitter::{SubmitError, Submitter};
 
 use crate::{Error, Result};
 use control::{Control, Keys};
+use sync::{channel, thread};
 use worker::Worker;
 
 /// The place of an input in the order of submission, from 0.

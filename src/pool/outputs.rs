@@ -4,13 +4,12 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
-
 use super::control::{Control, Finished};
+use super::sync::atomic::Ordering;
+use super::sync::channel::{Receiver, RecvTimeoutError, Sender};
+use super::sync::thread::JoinHandle;
 use super::worker::LOST;
 use super::{Outcome, Statistics, Ticket, point};
 

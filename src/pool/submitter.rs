@@ -2,12 +2,11 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::Sender;
-
 use super::control::{Control, Keys, Patience, Place, Work};
+use super::sync::atomic::Ordering;
+use super::sync::channel::Sender;
 use super::{Statistics, Ticket, point};
 
 /// Where inputs go into a pool. Dropping it is the end of input: the outputs end after the

@@ -6,13 +6,12 @@ use std::convert::Infallible;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
-use crossbeam::select;
-
 use super::control::{Control, Finished, Keys, Work};
+use super::sync::atomic::Ordering;
+use super::sync::channel::{Receiver, RecvTimeoutError, Sender};
+use super::sync::recv_unless;
 use super::{Outcome, Stage, Ticket, point};
 use crate::{Error, Result};
 
@@ -149,10 +148,7 @@ impl<S: Stage> Worker<S> {
         }
         self.control.idle.fetch_add(1, Ordering::Relaxed);
         point("idle");
-        let work = select! {
-            recv(self.work) -> work => work.ok(),
-            recv(self.stop) -> _ => None,
-        };
+        let work = recv_unless(&self.work, &self.stop);
         self.control.idle.fetch_sub(1, Ordering::Relaxed);
         work
     }

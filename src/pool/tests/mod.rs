@@ -1,14 +1,20 @@
 //! What the tests share: a stage that can be told to do anything, seeded chance, and named
 //! points at which threads are made to give way.
 
+// Under shuttle there is no time to wait for and no thread outside its runs.
+#[cfg(not(feature = "shuttle"))]
 mod faults;
+#[cfg(not(feature = "shuttle"))]
 mod flow;
+#[cfg(feature = "shuttle")]
+pub(super) mod modelled;
 mod schedules;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Once};
-use std::thread;
 use std::time::Duration;
+
+use sync::thread;
 
 use super::*;
 

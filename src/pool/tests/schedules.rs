@@ -1,8 +1,10 @@
 //! Many short lives of small pools, each with its own seed for the sizes, the deeds, the
-//! keys, the order of drops and the delays at the named points.
+//! keys, the order of drops and the delays at the named points; with the feature `shuttle`
+//! also for the order in which the threads take turns.
 
 use super::*;
 
+#[cfg(not(feature = "shuttle"))]
 #[test]
 fn any_interleaving_keeps_the_promises() {
     let schedules = std::env::var_os("SECONDPASS_FULL").map_or(10_000, |_| 100_000);
@@ -13,6 +15,23 @@ fn any_interleaving_keeps_the_promises() {
         }
         SEED.store(0, Ordering::Relaxed);
     });
+}
+
+/// Each life under several schedules: chosen evenly, and with a few chosen changes of turn
+/// (Burckhardt et al. 2010, which finds what needs few of them).
+#[cfg(feature = "shuttle")]
+#[test]
+fn any_schedule_keeps_the_promises() {
+    use shuttle::scheduler::{PctScheduler, RandomScheduler};
+    use shuttle::{Config, Runner};
+    const PER_LIFE: usize = 4;
+    let schedules = std::env::var_os("SECONDPASS_FULL").map_or(10_000, |_| 100_000);
+    quiet();
+    for seed in 1..=(schedules / PER_LIFE) as u64 {
+        let half = PER_LIFE / 2;
+        Runner::new(RandomScheduler::new_from_seed(seed, half), Config::new()).run(move || live(seed));
+        Runner::new(PctScheduler::new_from_seed(seed, 3, half), Config::new()).run(move || live(seed));
+    }
 }
 
 fn live(seed: u64) {
