@@ -4,6 +4,7 @@
 //! tokens, and run by [`OnnxKernel`] under the scheduler.
 
 pub mod graph;
+pub mod head;
 pub mod install;
 mod kernel;
 mod proto;

@@ -1,0 +1,41 @@
+//! The output layer: rows of hidden states to the log probability of one token each.
+//!
+//! `elements` are multiplications with an addition, so that criterion's rate times two is FLOP/s.
+
+use std::hint::black_box;
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use secondpass::lm::Wanted;
+use secondpass::lm::onnx::head::{Head, Scratch};
+
+fn output_layer(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("head");
+    for (width, vocabulary) in [(512, 4_000), (650, 10_000), (512, 200_000)] {
+        // Small enough for nobody to call the logits broken, different enough to be no constant.
+        let number = |at: usize| ((at.wrapping_mul(2_654_435_761) >> 7) % 2_001) as f32 / 1e4 - 0.1;
+        let head = Head::pack(
+            width,
+            vocabulary,
+            |token, k| number(token * width + k),
+            number,
+            |token| token % 2 == 0,
+        );
+        for rows in [1, 32, 128] {
+            let hidden: Vec<f32> = (0..rows * width).map(number).collect();
+            let tokens: Vec<u32> = (0..rows as u32).map(|row| row * 31 % vocabulary as u32).collect();
+            let offsets: Vec<u32> = (0..=rows as u32).collect();
+            let (mut out, mut scratch) = (vec![0.0; rows], Scratch::default());
+            group.throughput(Throughput::Elements((rows * width * vocabulary) as u64));
+            group.bench_function(BenchmarkId::new(format!("{width}x{vocabulary}"), rows), |bencher| {
+                bencher.iter(|| {
+                    let wanted = Wanted { tokens: &tokens, offsets: &offsets };
+                    head.run(black_box(&hidden), wanted, &mut out, &mut scratch);
+                });
+            });
+        }
+    }
+    group.finish();
+}
+
+criterion_group!(benches, output_layer);
+criterion_main!(benches);

@@ -1,0 +1,147 @@
+//! The head against plain sums in f64.
+
+use super::*;
+
+/// Numbers between -1 and 1 that look random (xorshift).
+fn numbers(count: usize, seed: u64) -> Vec<f32> {
+    let mut state = seed;
+    let next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+    };
+    std::iter::repeat_with(next).take(count).collect()
+}
+
+struct Layer {
+    width: usize,
+    vocabulary: usize,
+    weight: Vec<f32>,
+    bias: Vec<f32>,
+}
+
+fn starts(token: usize) -> bool {
+    token % 3 != 1
+}
+
+impl Layer {
+    fn new(width: usize, vocabulary: usize, spread: f32) -> Self {
+        let scaled = |count, seed| numbers(count, seed).iter().map(|x| x * spread).collect();
+        Self { width, vocabulary, weight: scaled(width * vocabulary, 7), bias: scaled(vocabulary, 8) }
+    }
+
+    fn head(&self, tiles: Tiles) -> Head {
+        let weight = |token: usize, k: usize| self.weight[token * self.width + k];
+        let mut head = Head::pack(self.width, self.vocabulary, weight, |token| self.bias[token], starts);
+        head.tiles = tiles;
+        head
+    }
+
+    fn ln(&self, hidden: &[f32], token: u32) -> f64 {
+        let logits: Vec<f64> = (0..self.vocabulary)
+            .map(|token| {
+                let weight = &self.weight[token * self.width..][..self.width];
+                let product: f64 =
+                    weight.iter().zip(hidden).map(|(w, h)| f64::from(*w) * f64::from(*h)).sum();
+                product + f64::from(self.bias[token])
+            })
+            .collect();
+        let top = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let sum = |tokens: &dyn Fn(usize) -> bool| {
+            let terms = logits.iter().enumerate().filter(|(token, _)| tokens(*token));
+            terms.map(|(_, logit)| (logit - top).exp()).sum::<f64>().ln() + top
+        };
+        match token {
+            BOUNDARY => sum(&starts) - sum(&|_| true),
+            token => logits[token as usize] - sum(&|_| true),
+        }
+    }
+}
+
+fn all_tiles() -> Vec<Tiles> {
+    let mut all = vec![Tiles::Portable, Tiles::best()];
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+        all.push(Tiles::Avx2);
+    }
+    all.dedup();
+    all
+}
+
+/// Between none and three wanted tokens a row, the mass of starts now and then.
+fn wants(rows: usize, vocabulary: usize) -> (Vec<u32>, Vec<u32>) {
+    let (mut tokens, mut offsets) = (Vec::new(), vec![0]);
+    for row in 0..rows {
+        tokens.extend((0..row % 4).map(|at| ((row * 7919 + at * 104_729) % vocabulary) as u32));
+        if row % 5 == 0 {
+            tokens.push(BOUNDARY);
+        }
+        offsets.push(tokens.len() as u32);
+    }
+    (tokens, offsets)
+}
+
+#[test]
+fn as_sums_in_f64_for_any_number_of_rows() {
+    for (width, vocabulary, spread) in
+        [(1, 1, 1.0), (5, 31, 1.0), (24, 33, 6.0), (40, 200, 0.3), (7, 64, 40.0)]
+    {
+        let layer = Layer::new(width, vocabulary, spread);
+        for tiles in all_tiles() {
+            let head = layer.head(tiles);
+            let mut scratch = Scratch::default();
+            for rows in [0, 1, 2, 3, 4, 5, 11, 12, 13, 23, 25, 40] {
+                let hidden = numbers(rows * width, 3);
+                let (tokens, offsets) = wants(rows, vocabulary);
+                let mut out = vec![f32::NAN; tokens.len()];
+                let wanted = Wanted { tokens: &tokens, offsets: &offsets };
+                head.run(&hidden, wanted, &mut out, &mut scratch);
+                for row in 0..rows {
+                    let hidden = &hidden[row * width..(row + 1) * width];
+                    for at in offsets[row] as usize..offsets[row + 1] as usize {
+                        let want = layer.ln(hidden, tokens[at]);
+                        let error = (f64::from(out[at]) - want).abs();
+                        assert!(error < 2e-6 * (1.0 + want.abs()), "{tiles:?} {rows}: {} {want}", out[at]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_row_has_the_same_bits_in_any_company() {
+    let layer = Layer::new(37, 101, 1.0);
+    let hidden = numbers(30 * 37, 5);
+    let (tokens, offsets) = ((0..30).map(|row| row * 3).collect::<Vec<_>>(), (0..=30).collect::<Vec<_>>());
+    for tiles in all_tiles() {
+        let head = layer.head(tiles);
+        let run = |rows: std::ops::Range<usize>| {
+            let mut out = vec![0.0; rows.len()];
+            let wanted = Wanted { tokens: &tokens[rows.clone()], offsets: &offsets[..=rows.len()] };
+            head.run(&hidden[rows.start * 37..rows.end * 37], wanted, &mut out, &mut Scratch::default());
+            out.iter().map(|ln| ln.to_bits()).collect::<Vec<_>>()
+        };
+        let together = run(0..30);
+        for first in 0..30 {
+            for last in first + 1..=30 {
+                assert_eq!(run(first..last), together[first..last], "{tiles:?} {first}..{last}");
+            }
+        }
+    }
+}
+
+#[test]
+fn large_and_broken_logits() {
+    let layer = Layer::new(2, 70, 300.0);
+    for tiles in all_tiles() {
+        let head = layer.head(tiles);
+        let mut out = [0.0; 3];
+        let hidden = [1.0, -0.5, f32::NAN, 0.0, 0.7, f32::INFINITY];
+        let wanted = Wanted { tokens: &[69, 0, 1], offsets: &[0, 1, 2, 3] };
+        head.run(&hidden, wanted, &mut out, &mut Scratch::default());
+        assert!((f64::from(out[0]) - layer.ln(&hidden[..2], 69)).abs() < 1e-3, "{out:?}");
+        assert!(out[1].is_nan() && !(out[2].is_finite() && out[2] > 0.0), "{out:?}");
+    }
+}
