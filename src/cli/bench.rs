@@ -234,7 +234,10 @@ fn json(
         .collect();
     let object = json!({
         "utterances": utterances.len(), "hypotheses": hypotheses, "start_up_ms": up.as_secs_f64() * 1e3,
-        "latency_ms": {"p50": single.percentile(50), "p95": single.percentile(95), "p99": single.percentile(99), "max": single.percentile(100)},
+        "latency_ms": {
+            "p50": single.percentile(50), "p95": single.percentile(95), "p99": single.percentile(99),
+            "max": single.percentile(100), "total": single.wall.as_secs_f64() * 1e3,
+        },
         "throughput": {
             "workers": jobs, "seconds": full.wall.as_secs_f64(),
             "utterances_per_s": utterances.len() as f64 / full.wall.as_secs_f64(),

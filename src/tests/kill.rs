@@ -81,6 +81,8 @@ fn s3_killed_while_input_comes_slowly() {
     let input = records(60, 13);
     let want = dir.rescore().stdin(input.clone()).run().code(0).stdout;
     for kill in 0..count(4, 200) {
+        // The file is emptied at the first answer only: an earlier one would be taken for this one's.
+        let _ = std::fs::remove_file(dir.path("slow.jsonl"));
         let mut run = dir.rescore().args(["-j2", "--output", "slow.jsonl"]);
         run.command.stderr(Stdio::null());
         let mut running = run.start();
