@@ -228,7 +228,7 @@ fn key(words: &[u32]) -> u64 {
 }
 
 fn entry(prob: f32, backoff: f32) -> Entry {
-    Entry { prob: -prob.abs(), backoff, independent: prob.is_sign_negative() }
+    Entry { prob: -prob.abs(), backoff, rest: -prob.abs(), independent: prob.is_sign_negative() }
 }
 
 /// A probability marked as not extended to the left.
