@@ -11,6 +11,7 @@ mod harness;
 mod kill;
 mod limits;
 mod memory;
+mod ngram;
 mod numbers;
 mod order;
 mod pipes;
