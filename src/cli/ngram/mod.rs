@@ -1,5 +1,6 @@
 //! `secondpass ngram`: what people do with n-gram files; one file per command.
 
+mod build;
 mod info;
 mod query;
 mod verify;
@@ -26,6 +27,7 @@ enum Command {
     Info(info::Args),
     Verify(verify::Args),
     Vocab(vocab::Args),
+    Build(build::Args),
 }
 
 /// Runs one of them.
@@ -35,6 +37,7 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
         Command::Info(arguments) => info::run(arguments, messages),
         Command::Verify(arguments) => verify::run(arguments),
         Command::Vocab(arguments) => vocab::run(arguments, messages),
+        Command::Build(arguments) => build::run(arguments, messages),
     }
 }
 

@@ -6,6 +6,7 @@
 //! KenLM gives for the same file (for ARPA: as a probing model).
 
 mod arpa;
+pub mod build;
 mod hashed;
 mod info;
 mod input;

@@ -5,7 +5,7 @@ use crate::lm::ngram::arpa::MAX_ORDER;
 
 /// How a file holds its n-grams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// Hash tables with linear probing.
     Probing,
     /// The same, with rest costs for decoders that build sentences from the middle.
@@ -34,22 +34,22 @@ pub(crate) struct Header {
 
 impl Kind {
     /// Whether the n-grams are in a trie.
-    pub fn is_trie(self) -> bool {
+    pub(crate) fn is_trie(self) -> bool {
         !matches!(self, Self::Probing | Self::RestProbing)
     }
 
     /// Whether values are indices into a table.
-    pub fn quantised(self) -> bool {
+    pub(crate) fn quantised(self) -> bool {
         matches!(self, Self::QuantTrie | Self::QuantArrayTrie)
     }
 
     /// Whether pointers are compressed.
-    pub fn array(self) -> bool {
+    pub(crate) fn array(self) -> bool {
         matches!(self, Self::ArrayTrie | Self::QuantArrayTrie)
     }
 
     /// What people call it.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Probing => "probing",
             Self::RestProbing => "probing with rest costs",
@@ -104,7 +104,8 @@ impl Header {
             ));
         }
         let multiplier = f32_at(bytes, MULTIPLIER_AT);
-        if !kind.is_trie() && !(multiplier >= 1.0 && multiplier.is_finite()) {
+        let sound = multiplier >= 1.0 && multiplier.is_finite();
+        if !sound && !kind.is_trie() {
             return Err(damaged(format!("the probing multiplier is {multiplier}, and must be 1 or more")));
         }
         let counts: Vec<u64> = (0..order).map(|n| u64_at(bytes, COUNTS_AT + 8 * n)).collect();

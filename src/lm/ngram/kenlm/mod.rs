@@ -5,18 +5,16 @@
 //! whose values are not finite counts as not there. [`Kenlm::verify`] looks at everything.
 
 mod header;
-mod layout;
+pub(crate) mod layout;
 mod lexicon;
 mod probing;
-mod raw;
+pub(crate) mod raw;
 mod trie;
 mod verify;
 
 use std::sync::Arc;
 
-use self::header::Header;
-pub use self::header::Kind;
-pub(crate) use self::header::is_kenlm;
+pub(crate) use self::header::{Header, Kind, is_kenlm};
 use self::layout::{Sections, Tables, TrieLayout};
 pub(crate) use self::lexicon::Lexicon;
 pub(crate) use self::probing::Probing;

@@ -1,6 +1,7 @@
 //! The engine against KenLM's own results, and against anything that could be called a file.
 
 mod binaries;
+mod build;
 mod tries;
 mod vectors;
 
