@@ -2,6 +2,7 @@
 
 mod binaries;
 mod build;
+mod hostile;
 mod tries;
 mod vectors;
 
