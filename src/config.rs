@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::combine::Weights;
 use crate::lm::LanguageModel;
-use crate::lm::ngram::Ngram;
+use crate::lm::ngram::{self, Ngram};
 use crate::lm::onnx::{OnnxLm, OnnxOptions};
 use crate::rescorer::{Builder, Interpolation, Rescorer};
 use crate::tokens::TextMap;
@@ -145,10 +145,10 @@ impl Config {
     ///
     /// # Errors
     /// If a model cannot be used or an entry makes no sense.
-    pub fn builder(&self, onnx: &OnnxOptions) -> Result<Builder> {
+    pub fn builder(&self, onnx: &OnnxOptions, ngram: &ngram::Options) -> Result<Builder> {
         let mut builder = Rescorer::builder();
         for lm in &self.lm {
-            builder = builder.lm(&lm.name, lm.open(onnx)?, lm.text()?);
+            builder = builder.lm(&lm.name, lm.open(onnx, ngram)?, lm.text()?);
         }
         if let Some(penalty) = self.unk_penalty {
             builder = builder.unk_penalty(penalty);
@@ -202,10 +202,10 @@ impl LmConfig {
         self.kind.unwrap_or(if onnx { Kind::Neural } else { Kind::Ngram })
     }
 
-    fn open(&self, onnx: &OnnxOptions) -> Result<Arc<dyn LanguageModel>> {
+    fn open(&self, onnx: &OnnxOptions, ngram: &ngram::Options) -> Result<Arc<dyn LanguageModel>> {
         Ok(match self.kind() {
             Kind::Neural => Arc::new(OnnxLm::open(&self.path, &self.name, onnx)?),
-            Kind::Ngram => Arc::new(Ngram::open(&self.path, &Default::default())?),
+            Kind::Ngram => Arc::new(Ngram::open(&self.path, ngram)?),
         })
     }
 

@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use super::End;
+use super::load::Loading;
 use super::messages::Messages;
 use crate::lm::LanguageModel;
 use crate::lm::ngram::Ngram;
@@ -15,7 +16,7 @@ use crate::{Error, Result};
 /// Show what a model file is: signature, cell, sizes, vocabulary, what will be run
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// An ONNX or ARPA file
+    /// An ONNX or n-gram file
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// The ONNX Runtime library to use
@@ -85,10 +86,10 @@ fn neural(path: &Path, arguments: &Args, messages: &Messages, out: &mut String) 
 }
 
 fn ngram(path: &Path, out: &mut String) -> Result<()> {
-    let model = Ngram::open(path, &Default::default())?;
+    let model = Ngram::open(path, &Loading::Mmap.options())?;
     let bytes = std::fs::metadata(path).map_err(|error| Error::io(path, error))?.len();
     *out += &format!("file         {}, {:.1} MB\n", path.display(), bytes as f64 / 1e6);
-    *out += &format!("format       ARPA, order {}\n", model.order());
+    *out += &format!("format       {}, order {}\n", model.info().kind, model.order());
     for (count, order) in model.counts().iter().zip(1..) {
         *out += &format!("{order}-grams      {count}\n");
     }
@@ -105,7 +106,8 @@ fn is_ngram(path: &Path) -> Result<bool> {
     let mut start = Vec::new();
     let file = File::open(path).map_err(|error| Error::io(path, error))?;
     file.take(512).read_to_end(&mut start).map_err(|error| Error::io(path, error))?;
-    let compressed = start.starts_with(&[0x1f, 0x8b]) || start.starts_with(b"BZh");
+    let packed: [&[u8]; 4] = [&[0x1f, 0x8b], b"BZh", b"\xfd7zXZ\0", &[0x28, 0xb5, 0x2f, 0xfd]];
+    let compressed = packed.iter().any(|magic| start.starts_with(magic));
     let arpa = start.windows(6).any(|window| window == b"\\data\\");
     let named = path.to_string_lossy().contains(".arpa");
     Ok(compressed || arpa || named || start.starts_with(b"mmap lm "))

@@ -7,8 +7,10 @@ mod eval;
 mod files;
 mod inspect;
 mod lists;
+mod load;
 mod messages;
 mod models;
+mod ngram;
 mod rescore;
 mod score;
 mod signals;
@@ -41,6 +43,7 @@ enum Command {
     Eval(eval::Args),
     Bench(bench::Args),
     Inspect(inspect::Args),
+    Ngram(ngram::Args),
     Doctor(doctor::Args),
     Demo(demo::Args),
 }
@@ -98,6 +101,7 @@ fn execute(command: Command, messages: &Messages) -> Result<End> {
         Command::Eval(arguments) => eval::run(&arguments, messages),
         Command::Bench(arguments) => bench::run(&arguments, messages),
         Command::Inspect(arguments) => inspect::run(&arguments, messages),
+        Command::Ngram(arguments) => ngram::run(&arguments, messages),
         Command::Doctor(arguments) => doctor::run(&arguments, messages),
         Command::Demo(arguments) => demo::run(&arguments, messages),
     }

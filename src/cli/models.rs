@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::load::Loading;
 use crate::combine::{MIX, Missing};
 use crate::config::{Config, Interpolate, Kind, LmConfig};
 use crate::lm::onnx::{Device, OnnxOptions, runtime};
@@ -22,9 +23,12 @@ pub struct ModelArgs {
     /// An LSTM or other causal LM exported to ONNX (repeatable)
     #[arg(long, value_name = "[NAME=]MODEL", help_heading = "Models")]
     pub rnnlm: Vec<String>,
-    /// An n-gram LM, ARPA, also .gz or .bz2 (repeatable)
+    /// An n-gram LM: ARPA (also packed) or KenLM (repeatable)
     #[arg(long, value_name = "[NAME=]FILE", help_heading = "Models")]
     pub ngram: Vec<String>,
+    /// How KenLM's binaries come into memory
+    #[arg(long, value_name = "HOW", default_value = "read", help_heading = "Models")]
+    pub load: Loading,
     /// Case of a model's text: lower, upper, keep (repeatable)
     #[arg(long, value_name = "[NAME=]CASE", help_heading = "Models")]
     pub case: Vec<String>,
@@ -177,7 +181,7 @@ impl ModelArgs {
     pub fn builder(&self, config: &Config) -> Result<Builder> {
         let onnx = OnnxOptions { device: self.device()?, runtime: self.onnxruntime.clone() };
         let mut builder = config
-            .builder(&onnx)?
+            .builder(&onnx, &self.load.options())?
             .rows(self.batch_rows)
             .threads(if large(config) {
                 std::thread::available_parallelism().map_or(1, usize::from)

@@ -291,7 +291,8 @@ mod tests {
         let lm = LmConfig { name: "ngram".into(), path, weight: Some(2.0), ..LmConfig::default() };
         let weights = [("score".to_owned(), 1.0), ("ngram".to_owned(), 2.0)].into();
         let config = Config { lm: vec![lm], weights, ..Config::default() };
-        let rescorer = unweighted(config).builder(&Default::default()).unwrap().build().unwrap();
+        let rescorer =
+            unweighted(config).builder(&Default::default(), &Default::default()).unwrap().build().unwrap();
         let mut worker = rescorer.worker().unwrap();
         for text in ["a", "a b"] {
             let hypotheses = vec![Hypothesis::new(text, 1)];

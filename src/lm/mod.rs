@@ -4,6 +4,7 @@
 //! submits [`Job`]s (one utterance each) and calls [`Scorer::step`] until they are done: one
 //! step is one bounded batch over all jobs in flight.
 
+mod bytes;
 pub mod ngram;
 pub mod onnx;
 pub mod schedule;

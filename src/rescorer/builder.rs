@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{Lm, Rescorer, STEP_TIME, Shared};
 use crate::combine::{Combination, MIX, Missing, WORDS, Weights};
-use crate::lm::ngram::Ngram;
+use crate::lm::ngram::{self, Ngram};
 use crate::lm::onnx::{OnnxLm, OnnxOptions};
 use crate::lm::{Grain, LanguageModel, Limits};
 use crate::nbest::Name;
@@ -76,8 +76,16 @@ impl Builder {
     /// # Errors
     /// If the model cannot be read.
     pub fn ngram(self, path: impl AsRef<Path>, weight: f64) -> Result<Self> {
+        self.ngram_with(path, weight, &ngram::Options::default())
+    }
+
+    /// The same, read otherwise than by default: mapped, for instance.
+    ///
+    /// # Errors
+    /// If the model cannot be read.
+    pub fn ngram_with(self, path: impl AsRef<Path>, weight: f64, options: &ngram::Options) -> Result<Self> {
         let name = self.free_name("ngram");
-        let model = Ngram::open(path.as_ref(), &Default::default())?;
+        let model = Ngram::open(path, options)?;
         Ok(self.lm(&name, Arc::new(model), TextMap::default()).weight(&name, weight))
     }
 

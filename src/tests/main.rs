@@ -1,6 +1,7 @@
 //! The promises of `reference/reliability.md`, kept by the program as people run it. Small numbers
 //! by default; `SECONDPASS_FULL=1` runs the long forms.
 
+mod build;
 mod bytes;
 mod carry;
 mod commands;
@@ -11,6 +12,7 @@ mod harness;
 mod kill;
 mod limits;
 mod memory;
+mod ngram;
 mod numbers;
 mod order;
 mod pipes;

@@ -48,12 +48,33 @@ pub(crate) struct Fault {
 /// # Errors
 /// At the first line that is not as it should be; the message names the line.
 pub(crate) fn read(lines: &mut Lines, words: &mut Words, sink: &mut impl Sink) -> Result<u32> {
-    find_data(lines)?;
-    let counts = read_counts(lines)?;
+    let counts = head(lines)?;
     sink.counts(&counts, lines.size());
-    let unknowns = read_unigrams(lines, &counts, words, sink)?;
+    body(lines, &counts, words, sink)
+}
+
+/// Reads the counts alone, which stand at the beginning.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) fn head(lines: &mut Lines) -> Result<Vec<u64>> {
+    find_data(lines)?;
+    read_counts(lines)
+}
+
+/// Reads the rest; [`Sink::counts`] is not called. Returns what [`read`] returns.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) fn body(
+    lines: &mut Lines,
+    counts: &[u64],
+    words: &mut Words,
+    sink: &mut impl Sink,
+) -> Result<u32> {
+    let unknowns = read_unigrams(lines, counts, words, sink)?;
     for order in 2..=counts.len() {
-        read_ngrams(lines, order, &counts, words, sink)?;
+        read_ngrams(lines, order, counts, words, sink)?;
     }
     read_end(lines)?;
     Ok(unknowns)

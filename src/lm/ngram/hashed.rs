@@ -2,21 +2,22 @@
 
 use super::arpa::{Fault, MAX_ORDER, Sink};
 use super::search::{Entry, Lookup, continues};
-use super::table::Table;
+use super::table::{Added, Table};
 
-/// A model whose n-grams are found by a 64-bit hash of their words.
-pub(crate) struct Hashed {
-    unigrams: Vec<Unigram>,
+/// A model whose n-grams are found by a 64-bit hash of their words; if `FIXED`, in tables that are
+/// those of a KenLM file.
+pub(crate) struct Hashed<const FIXED: bool = false> {
+    pub(crate) unigrams: Vec<Unigram>,
     /// Orders 2 and up.
-    tables: Vec<Table>,
+    pub(crate) tables: Vec<Table<FIXED>>,
 }
 
 /// Builds a [`Hashed`] from an ARPA file.
 ///
 /// An n-gram needs three far-apart places of memory. So n-grams go in by the handful: all their
 /// places are read first, one after another without waiting, and are at hand when they are written.
-pub(crate) struct Builder {
-    model: Hashed,
+pub(crate) struct Builder<const FIXED: bool = false> {
+    model: Hashed<FIXED>,
     waiting: Vec<Waiting>,
     count: usize,
 }
@@ -35,17 +36,17 @@ struct Waiting {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Unigram {
+pub(crate) struct Unigram {
     /// As in [`super::table::Slot`].
-    prob: f32,
-    backoff: f32,
+    pub(crate) prob: f32,
+    pub(crate) backoff: f32,
 }
 
-impl Hashed {
+impl<const FIXED: bool> Hashed<FIXED> {
     /// Number of n-grams per order, with `<unk>` and those that were inserted because longer ones
     /// need them.
     pub(crate) fn counts(&self) -> Vec<u64> {
-        let tables = self.tables.iter().map(Table::len);
+        let tables = self.tables.iter().map(Table::<FIXED>::len);
         std::iter::once(self.unigrams.len()).chain(tables).map(|n| n as u64).collect()
     }
 
@@ -54,7 +55,7 @@ impl Hashed {
     ///
     /// Pruning (SRILM's) may drop "b c" and keep "a b c". A search goes from "c" over "b c", so a
     /// blank takes its place, with the probability that backing off gives.
-    fn link_suffixes(&mut self, words: &[u32], keys: &[u64; MAX_ORDER + 1]) {
+    fn link_suffixes(&mut self, words: &[u32], keys: &[u64; MAX_ORDER + 1]) -> Result<(), String> {
         let order = words.len();
         let mut basis = order - 1;
         let mut prob = loop {
@@ -74,8 +75,11 @@ impl Hashed {
         for length in basis + 1..order {
             let context = &words[order - length..order - 1];
             prob += self.backoff_mut(context, key(context)).map_or(0.0, continued);
-            self.tables[length - 2].insert(keys[length], prob.abs(), -0.0);
+            if self.tables[length - 2].insert(keys[length], prob.abs(), -0.0) == Added::Full {
+                return Err(full(length));
+            }
         }
+        Ok(())
     }
 
     fn backoff_mut(&mut self, words: &[u32], key: u64) -> Option<&mut f32> {
@@ -101,12 +105,16 @@ impl Hashed {
     fn insert(&mut self, new: &Waiting) -> Result<(), String> {
         let order = new.order;
         let words = &new.words[..order];
-        if !self.tables[order - 2].insert(new.keys[order], independent(new.prob), new.backoff) {
-            return Err(format!(
-                "this {order}-gram is listed twice (`<unk>` and `<UNK>` are one word); remove one"
-            ));
+        match self.tables[order - 2].insert(new.keys[order], independent(new.prob), new.backoff) {
+            Added::New => {}
+            Added::Known => {
+                return Err(format!(
+                    "this {order}-gram is listed twice (`<unk>` and `<UNK>` are one word); remove one"
+                ));
+            }
+            Added::Full => return Err(full(order)),
         }
-        self.link_suffixes(words, &new.keys);
+        self.link_suffixes(words, &new.keys)?;
         let shorter = order - 1;
         let backoff = self.backoff_mut(&words[..shorter], new.context).ok_or_else(|| {
             format!(
@@ -118,10 +126,15 @@ impl Hashed {
     }
 }
 
-impl Builder {
+impl<const FIXED: bool> Builder<FIXED> {
     /// A model that knows no n-gram yet; `unknown` is the log10 probability of unknown words
     /// unless the file has one.
     pub(crate) fn new(unknown: f32) -> Self {
+        Self::with(unknown, Vec::new())
+    }
+
+    /// The same with its tables for orders 2 and up.
+    pub(crate) fn with(unknown: f32, tables: Vec<Table<FIXED>>) -> Self {
         // Its backoff is +0.0: KenLM keeps a missing unknown word in the state.
         let unigrams = vec![Unigram { prob: independent(unknown), backoff: 0.0 }];
         let empty = Waiting {
@@ -133,17 +146,20 @@ impl Builder {
             prob: 0.0,
             backoff: 0.0,
         };
-        Self { model: Hashed { unigrams, tables: Vec::new() }, waiting: vec![empty; WAITING], count: 0 }
+        Self { model: Hashed { unigrams, tables }, waiting: vec![empty; WAITING], count: 0 }
     }
 
     /// The model of all that was taken in.
-    pub(crate) fn finish(self) -> Hashed {
+    pub(crate) fn finish(self) -> Hashed<FIXED> {
         self.model
     }
 }
 
-impl Sink for Builder {
+impl<const FIXED: bool> Sink for Builder<FIXED> {
     fn counts(&mut self, counts: &[u64], bytes: Option<u64>) {
+        if FIXED {
+            return;
+        }
         // No n-gram takes less than a byte, packed or not; where the size is unknown tables grow.
         let bound = |count: u64| count.min(bytes.unwrap_or(0)) as usize;
         self.model.unigrams.reserve(bound(counts[0]));
@@ -188,7 +204,7 @@ impl Sink for Builder {
     }
 }
 
-impl Lookup for Hashed {
+impl<const FIXED: bool> Lookup for Hashed<FIXED> {
     type Path = u64;
 
     fn order(&self) -> usize {
@@ -222,13 +238,19 @@ pub(crate) fn extend(key: u64, word: u32) -> u64 {
 }
 
 /// The key of an n-gram.
-fn key(words: &[u32]) -> u64 {
+pub(crate) fn key(words: &[u32]) -> u64 {
     let Some((&last, context)) = words.split_last() else { return 0 };
     context.iter().rev().fold(u64::from(last), |key, &word| extend(key, word))
 }
 
+fn full(order: usize) -> String {
+    format!(
+        "the table of {order}-grams has no room for the n-grams that pruning left out; build with a larger multiplier"
+    )
+}
+
 fn entry(prob: f32, backoff: f32) -> Entry {
-    Entry { prob: -prob.abs(), backoff, independent: prob.is_sign_negative() }
+    Entry { prob: -prob.abs(), backoff, rest: -prob.abs(), independent: prob.is_sign_negative() }
 }
 
 /// A probability marked as not extended to the left.

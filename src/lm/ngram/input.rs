@@ -1,10 +1,12 @@
 //! ARPA text from a file, decompressed, line by line.
 
 use std::fs::File;
-use std::io::{self, BufReader, Chain, Cursor, ErrorKind, Read};
+use std::io::{self, BufReader, Cursor, ErrorKind, Read, Seek};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use super::zstd::Frames;
+use crate::lm::bytes::{Bytes, Load};
 use crate::{Error, Result};
 
 /// Lines of a possibly compressed file; one line is looked at at a time.
@@ -22,46 +24,86 @@ pub(crate) struct Lines {
     ended: bool,
 }
 
+/// A file or stream whose first bytes were looked at.
+pub(crate) struct Opened {
+    /// The first bytes; `source` goes on behind them.
+    pub(crate) head: Vec<u8>,
+    source: Box<dyn Read>,
+    /// The regular file it is, and its size.
+    file: Option<File>,
+    size: Option<u64>,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Packing {
     Plain,
     Gzip,
     Bzip2,
+    Xz,
+    Zstd,
+}
+
+impl Opened {
+    /// Opens a file.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub(crate) fn file(path: &Path) -> Result<Self> {
+        let fault = crate::faults::io("ngram::open").map_or(Ok(()), Err);
+        let file = fault.and_then(|()| File::open(path)).map_err(|error| Error::io(path, error))?;
+        let size = file.metadata().ok().filter(|data| data.is_file()).map(|data| data.len());
+        let same = size.and_then(|_| file.try_clone().ok());
+        Ok(Self { file: same, size, ..Self::stream(path, file)? })
+    }
+
+    /// Begins to read a stream; `path` names it in errors.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub(crate) fn stream(path: &Path, mut source: impl Read + 'static) -> Result<Self> {
+        let mut head = Vec::new();
+        source.by_ref().take(MAGIC_BYTES).read_to_end(&mut head).map_err(|error| Error::io(path, error))?;
+        Ok(Self { head, source: Box::new(source), file: None, size: None })
+    }
+
+    /// All of it.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub(crate) fn bytes(self, load: Load) -> io::Result<Bytes> {
+        match (self.file, self.size) {
+            (Some(mut file), Some(size)) => {
+                file.rewind()?;
+                Bytes::open(file, size, load)
+            }
+            _ => Bytes::stream(Cursor::new(self.head).chain(self.source)),
+        }
+    }
 }
 
 impl Lines {
-    /// Opens a file and recognises how it is packed.
+    /// Lines of what a file or stream holds, however it is packed.
     ///
     /// # Errors
-    /// If it cannot be read, or is of a kind that is no ARPA file.
-    pub(crate) fn open(path: &Path) -> Result<Self> {
-        let fault = crate::faults::io("ngram::open").map_or(Ok(()), Err);
-        let file = fault.and_then(|()| File::open(path)).map_err(|e| Error::io(path, e))?;
-        let size = file.metadata().ok().filter(|data| data.is_file()).map(|data| data.len());
-        Self::new(path, file, size)
-    }
-
-    /// Lines of any stream; `path` names it in errors.
-    pub(crate) fn new(path: &Path, mut source: impl Read + 'static, size: Option<u64>) -> Result<Self> {
-        let mut head = Vec::new();
-        source.by_ref().take(MAGIC_BYTES).read_to_end(&mut head).map_err(|e| Error::io(path, e))?;
+    /// If it is of a kind that is no ARPA file.
+    pub(crate) fn new(path: &Path, Opened { head, source, size, .. }: Opened) -> Result<Self> {
         if let Some(what) = foreign(&head) {
             return Err(Error::model(path, what));
         }
         let packing = match &head[..] {
             [0x1f, 0x8b, ..] => Packing::Gzip,
             [b'B', b'Z', b'h', ..] => Packing::Bzip2,
+            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Packing::Xz,
+            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Packing::Zstd,
             _ => Packing::Plain,
         };
-        let whole: Chain<_, _> = Cursor::new(head).chain(source);
-        let whole = match packing {
-            Packing::Plain => Box::new(whole) as Box<dyn Read>,
-            Packing::Gzip => {
-                Box::new(flate2::bufread::MultiGzDecoder::new(BufReader::with_capacity(CHUNK, whole)))
-            }
-            Packing::Bzip2 => {
-                Box::new(bzip2::bufread::MultiBzDecoder::new(BufReader::with_capacity(CHUNK, whole)))
-            }
+        let whole = BufReader::with_capacity(CHUNK, Cursor::new(head).chain(source));
+        let whole: Box<dyn Read> = match packing {
+            Packing::Plain => Box::new(whole),
+            Packing::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(whole)),
+            Packing::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(whole)),
+            Packing::Xz => Box::new(lzma_rust2::XzReader::new_mem_limit(whole, true, MOST_DICTIONARY_KIB)),
+            Packing::Zstd => Box::new(Frames::new(whole)),
         };
         Ok(Self {
             source: whole,
@@ -163,6 +205,8 @@ impl Lines {
         let packing = match self.packing {
             Packing::Gzip => "gzip",
             Packing::Bzip2 => "bzip2",
+            Packing::Xz => "xz",
+            Packing::Zstd => "zstd",
             Packing::Plain => return Error::io(&self.path, error),
         };
         // A disk that fails has a number from the system; a decoder that fails has none.
@@ -178,13 +222,11 @@ impl Lines {
 
 /// Says what a file is that begins like this, if it is a known kind that is not ARPA text.
 pub(crate) fn foreign(head: &[u8]) -> Option<&'static str> {
-    let kinds: [(&[u8], &str); 7] = [
-        (b"\xfd7zXZ\0", "is compressed with xz; unpack it (xz -d) or pack it with gzip or bzip2"),
-        (b"\x28\xb5\x2f\xfd", "is compressed with zstd; unpack it (zstd -d) or pack it with gzip or bzip2"),
+    let kinds: [(&[u8], &str); 5] = [
         (b"PK\x03\x04", "is a zip archive; unpack the ARPA file inside"),
         (
             b"mmap lm http://kheafield.com/code",
-            "is a KenLM binary, which cannot be read yet; give the ARPA file it was built from",
+            "is a KenLM binary, but packed, or where ARPA text is needed; unpack it, or give the ARPA file it was built from",
         ),
         (b"blmt", "is an IRSTLM binary; make an ARPA file of it with `compile-lm --text yes`"),
         (b"iARPA", "is an IRSTLM iARPA file; make an ARPA file of it with `compile-lm --text yes`"),
@@ -194,5 +236,7 @@ pub(crate) fn foreign(head: &[u8]) -> Option<&'static str> {
 }
 
 const MAGIC_BYTES: u64 = 64;
+/// More than any preset of xz needs; what asks for more is damaged or means no good.
+const MOST_DICTIONARY_KIB: u32 = 66 << 10;
 const CHUNK: usize = 1 << 18;
 const LONGEST_LINE: usize = 1 << 20;

@@ -1,37 +1,49 @@
-//! n-gram language models with backoff: read from ARPA files, scored exactly as KenLM scores.
+//! n-gram language models with backoff: ARPA files and KenLM's binaries, scored exactly as KenLM
+//! scores.
 //!
 //! [`Ngram`] is a [`LanguageModel`](super::LanguageModel); used on its own it scores sentences
 //! ([`Ngram::score`]) and words after states ([`Ngram::full_score`]) in log10, with the bits that
-//! KenLM's probing model gives.
+//! KenLM gives for the same file (for ARPA: as a probing model).
 
 mod arpa;
+pub mod build;
 mod hashed;
+mod info;
 mod input;
+mod kenlm;
+mod list;
 mod number;
 mod scorer;
 mod search;
 mod table;
 mod vocab;
+mod zstd;
 
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
 use self::hashed::{Builder, Hashed};
-use self::input::Lines;
+pub use self::info::{Info, Section};
+use self::input::{Lines, Opened};
+use self::kenlm::{Kenlm, Search};
 use self::search::Lookup;
 pub use self::search::{Full, State};
 pub use self::vocab::Words;
+pub use super::bytes::{Load, Unchanging};
 use super::{Grain, Spec};
-use crate::Result;
 use crate::tokens::Vocab;
+use crate::{Error, Result};
 
 /// How to read an n-gram model.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Options {
-    /// log10 probability of unknown words in models that list no `<unk>`; KenLM's -100 by default.
+    /// log10 probability of unknown words in ARPA files that list no `<unk>`; KenLM's -100 by
+    /// default.
     pub missing_unk_log10: f32,
+    /// How KenLM's binaries come into memory.
+    pub load: Load,
 }
 
 /// An n-gram language model. Immutable; clones share it.
@@ -83,25 +95,39 @@ struct Core {
 /// The data structures that hold n-grams.
 enum Engine {
     Hashed(Hashed),
+    Kenlm(Kenlm),
+}
+
+/// Calls a function with the data structure of a model, whichever it is.
+macro_rules! with {
+    ($engine:expr, $model:ident => $call:expr) => {
+        match $engine {
+            Engine::Hashed($model) => $call,
+            Engine::Kenlm(Kenlm { search: Search::Probing($model), .. }) => $call,
+            Engine::Kenlm(Kenlm { search: Search::Trie($model), .. }) => $call,
+        }
+    };
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { missing_unk_log10: -100.0 }
+        Self { missing_unk_log10: -100.0, load: Load::Read }
     }
 }
 
 impl Ngram {
-    /// Reads an ARPA file, plain or packed with gzip or bzip2; the file's first bytes say which.
+    /// Opens an ARPA file, plain or packed with gzip, bzip2, xz or zstd, or a KenLM binary of any
+    /// type; the file's first bytes say which.
     ///
-    /// Takes time and memory in proportion to the file, whatever its header claims.
+    /// An ARPA file takes time and memory in proportion to it, whatever its header claims. A binary
+    /// takes its own size ([`Options::load`]) and a look at its words.
     ///
     /// # Errors
     /// If the file cannot be read, is damaged or is of another kind. The message says what, where
     /// and what to do.
     pub fn open(path: impl AsRef<Path>, options: &Options) -> Result<Self> {
         let path = path.as_ref();
-        Self::read(path, Lines::open(path)?, options)
+        Self::detect(path, Opened::file(path)?, options)
     }
 
     /// Reads the same from a stream or from memory; `name` stands for the path in messages.
@@ -114,7 +140,7 @@ impl Ngram {
         options: &Options,
     ) -> Result<Self> {
         let name = name.as_ref();
-        Self::read(name, Lines::new(name, reader, None)?, options)
+        Self::detect(name, Opened::stream(name, reader)?, options)
     }
 
     /// Length of the longest n-grams.
@@ -123,10 +149,11 @@ impl Ngram {
     }
 
     /// Number of n-grams per order from 1, with `<unk>` and the blanks inserted for pruned
-    /// suffixes.
+    /// suffixes; in KenLM's probing files without either.
     pub fn counts(&self) -> Vec<u64> {
         match &self.core.engine {
             Engine::Hashed(model) => model.counts(),
+            Engine::Kenlm(model) => model.header.counts.clone(),
         }
     }
 
@@ -171,24 +198,34 @@ impl Ngram {
         sentence
     }
 
-    fn read(name: &Path, mut lines: Lines, options: &Options) -> Result<Self> {
+    fn detect(name: &Path, opened: Opened, options: &Options) -> Result<Self> {
+        if kenlm::is_kenlm(&opened.head) {
+            let bytes = opened.bytes(options.load).map_err(|error| Error::io(name, error))?;
+            let (model, lexicon) = kenlm::open(bytes).map_err(|what| Error::model(name, what))?;
+            let unknown = model.missing_unk(&lexicon);
+            let mut warnings = Vec::new();
+            warnings.extend(unknown.map(|log10| missing_unk(name, log10)));
+            return Ok(Self::of(Engine::Kenlm(model), lexicon.into(), warnings));
+        }
+        let mut lines = Lines::new(name, opened)?;
         let mut words = Words::new();
         let mut builder = Builder::new(options.missing_unk_log10);
         let unknowns = arpa::read(&mut lines, &mut words, &mut builder)?;
-        let words = Arc::new(words);
-        let name = name.display();
         let mut warnings = Vec::new();
         if unknowns == 0 {
-            warnings.push(format!(
-                "{name}: the model has no <unk>, so each unknown word costs log10 p = {}; set a penalty for unknown words, or train with an open vocabulary",
-                options.missing_unk_log10
-            ));
+            warnings.push(missing_unk(name, options.missing_unk_log10));
         }
         if unknowns > 1 {
             warnings.push(format!(
-                "{name}: both <unk> and <UNK> are listed and are one word; the later line counts"
+                "{}: both <unk> and <UNK> are listed and are one word; the later line counts",
+                name.display()
             ));
         }
+        Ok(Self::of(Engine::Hashed(builder.finish()), words, warnings))
+    }
+
+    fn of(engine: Engine, words: Words, warnings: Vec<String>) -> Self {
+        let words = Arc::new(words);
         let spec = Spec {
             vocab: words.clone(),
             grain: Grain::Token,
@@ -198,15 +235,13 @@ impl Ngram {
             context: Vec::new(),
             warnings,
         };
-        Ok(Self { core: Arc::new(Core { engine: Engine::Hashed(builder.finish()), words }), spec })
+        Self { core: Arc::new(Core { engine, words }), spec }
     }
 }
 
 impl Core {
     fn order(&self) -> usize {
-        match &self.engine {
-            Engine::Hashed(model) => model.order(),
-        }
+        with!(&self.engine, model => model.order())
     }
 
     fn begin(&self) -> State {
@@ -214,18 +249,20 @@ impl Core {
             return State::default();
         }
         let bos = self.words.bos();
-        let backoff = match &self.engine {
-            Engine::Hashed(model) => model.unigram(bos).0.backoff,
-        };
-        State::of(bos, backoff)
+        State::of(bos, with!(&self.engine, model => model.unigram(bos).0.backoff))
     }
 
     fn full_score(&self, state: &State, word: u32, out: &mut State) -> Full {
         let word = if (word as usize) < self.words.len() { word } else { 0 };
-        match &self.engine {
-            Engine::Hashed(model) => search::full_score(model, state, word, out),
-        }
+        with!(&self.engine, model => search::full_score(model, state, word, out))
     }
+}
+
+fn missing_unk(name: &Path, log10: f32) -> String {
+    format!(
+        "{}: the model has no <unk>, so each unknown word costs log10 p = {log10}; set a penalty for unknown words, or train with an open vocabulary",
+        name.display()
+    )
 }
 
 #[cfg(test)]

@@ -21,7 +21,8 @@ pub struct Full {
     pub log10: f32,
     /// Length of the longest n-gram that matched, the word itself included.
     pub length: u8,
-    /// log10 probability of that n-gram, before the backoffs of longer contexts.
+    /// log10 probability of that n-gram, before the backoffs of longer contexts; its rest cost in
+    /// models that have them.
     pub rest: f32,
     /// Whether more context on the left could not have changed the probability.
     pub independent_left: bool,
@@ -32,8 +33,16 @@ pub struct Full {
 pub(crate) struct Entry {
     pub(crate) prob: f32,
     pub(crate) backoff: f32,
+    /// What the n-gram is worth before more context is known; the probability in most models.
+    pub(crate) rest: f32,
     /// No longer n-gram ends with this one.
     pub(crate) independent: bool,
+}
+
+impl Entry {
+    /// Probability 0, which nothing continues.
+    pub(crate) const NONE: Self =
+        Self { prob: f32::NEG_INFINITY, backoff: -0.0, rest: f32::NEG_INFINITY, independent: true };
 }
 
 /// How a data structure finds n-grams: from the predicted word back into its context.
@@ -56,12 +65,14 @@ pub(crate) trait Lookup {
 
 /// Scores `word` after `state`; `out` becomes the state after it.
 ///
-/// Sums are `f32` and in this order, because that is what makes the bits equal.
+/// Sums are `f32` and in this order, because that is what makes the bits equal. The result is never
+/// NaN: entries have finite values, or a probability of 0.
 pub(crate) fn full_score<L: Lookup>(model: &L, state: &State, word: u32, out: &mut State) -> Full {
     let order = model.order();
     let context = state.len().min(order - 1);
     let (unigram, mut path) = model.unigram(word);
     let mut prob = unigram.prob;
+    let mut rest = unigram.rest;
     let mut length = 1;
     let mut independent = unigram.independent;
     let mut keep = 0;
@@ -79,6 +90,7 @@ pub(crate) fn full_score<L: Lookup>(model: &L, state: &State, word: u32, out: &m
             independent = true;
             if let Some(longest) = model.longest(path, word) {
                 prob = longest;
+                rest = longest;
                 length = order;
             }
             break;
@@ -88,6 +100,7 @@ pub(crate) fn full_score<L: Lookup>(model: &L, state: &State, word: u32, out: &m
             break;
         };
         prob = entry.prob;
+        rest = entry.rest;
         length = at + 2;
         independent = entry.independent;
         out.set(at + 1, word, entry.backoff);
@@ -96,11 +109,11 @@ pub(crate) fn full_score<L: Lookup>(model: &L, state: &State, word: u32, out: &m
         }
     }
     out.length = keep as u8;
-    let rest = prob;
     for at in length - 1..context.max(length - 1) {
         prob += state.at(at).1;
     }
-    Full { log10: prob, length: length as u8, rest, independent_left: independent }
+    // Only backoffs that no estimator gives, those of a damaged file, can lead to infinity.
+    Full { log10: prob.min(f32::MAX), length: length as u8, rest, independent_left: independent }
 }
 
 /// Whether some n-gram continues one with this backoff. Zero has two spellings, and -0.0 says

@@ -1,52 +1,50 @@
-//! The word list of an n-gram model.
+//! The vocabulary of an n-gram model.
 
+use super::kenlm::Lexicon;
+use super::list::{List, mix};
 use crate::tokens::{Known, Vocab};
 
-/// The words of an n-gram model, numbered in the order of its file; `<unk>` is 0.
+/// The words of an n-gram model, numbered as its file numbers them; `<unk>` is 0.
 ///
-/// Words are bytes, compared exactly. All of them lie in one block of memory; finding one costs a
-/// hash and usually one comparison.
+/// Words are bytes, compared exactly; KenLM's binary files know them by their 64-bit hashes only,
+/// and may lack their spellings.
 #[derive(Debug, Clone)]
-pub struct Words {
-    bytes: Vec<u8>,
-    /// Where each word ends in `bytes`; the next one begins there.
-    ends: Vec<usize>,
-    /// Open addressing, a power of two long, at most half full.
-    slots: Vec<Slot>,
-    hash: u64,
-    bos: u32,
-    eos: u32,
-}
+pub struct Words(Source);
 
-#[derive(Debug, Clone, Copy)]
-struct Slot {
-    /// The upper half of the word's hash: spares most comparisons of words.
-    tag: u32,
-    id: u32,
+#[derive(Debug, Clone)]
+enum Source {
+    List(List),
+    Lexicon(Box<Lexicon>),
 }
 
 impl Words {
     /// A list of `<unk>` alone.
     pub(crate) fn new() -> Self {
-        Self { bytes: UNK.to_vec(), ends: vec![UNK.len()], slots: vec![EMPTY; 64], hash: 0, bos: 0, eos: 0 }
+        Self(Source::List(List::new()))
     }
 
     /// The id of a word; 0 for `<unk>`, `<UNK>` and every word the model does not list.
     pub fn id(&self, word: &[u8]) -> u32 {
-        self.find(word).unwrap_or(0)
+        match &self.0 {
+            Source::List(list) => list.find(word).unwrap_or(0),
+            Source::Lexicon(lexicon) => lexicon.id(word),
+        }
     }
 
-    /// The word of an id. `None` if there is no such id.
+    /// The word of an id. `None` if there is no such id, or no spelling of it.
     pub fn word(&self, id: u32) -> Option<&[u8]> {
-        let id = id as usize;
-        let end = *self.ends.get(id)?;
-        let start = if id == 0 { 0 } else { self.ends[id - 1] };
-        Some(&self.bytes[start..end])
+        match &self.0 {
+            Source::List(list) => list.word(id),
+            Source::Lexicon(lexicon) => lexicon.word(id),
+        }
     }
 
     /// Number of words, `<unk>` included.
     pub fn len(&self) -> usize {
-        self.ends.len()
+        match &self.0 {
+            Source::List(list) => list.len(),
+            Source::Lexicon(lexicon) => lexicon.len(),
+        }
     }
 
     /// Never: there is always `<unk>`.
@@ -54,62 +52,39 @@ impl Words {
         false
     }
 
+    /// Checks that ids can be turned into words.
+    ///
+    /// # Errors
+    /// Why they cannot, as the end of a sentence that begins with the file's name: a KenLM file was
+    /// built without the spellings, or they are damaged.
+    pub fn spelled(&self) -> Result<(), &str> {
+        match &self.0 {
+            Source::List(_) => Ok(()),
+            Source::Lexicon(lexicon) => lexicon.starts().map(|_| ()),
+        }
+    }
+
     /// The id of a word that the model lists, `<unk>` and `<UNK>` (0) included.
     pub(crate) fn find(&self, word: &[u8]) -> Option<u32> {
-        let hash = murmur(word);
-        let slot = self.slots[self.place(word, hash)];
-        match slot.id {
-            NONE => is_unk(word).then_some(0),
-            id => Some(id),
+        match &self.0 {
+            Source::List(list) => list.find(word),
+            Source::Lexicon(lexicon) => Some(lexicon.id(word)).filter(|&id| id > 0 || is_unk(word)),
         }
     }
 
     /// Adds a word that is neither of the unknown word's spellings; `None` if it is there already
-    /// or there are too many.
+    /// or there are too many, or the vocabulary is a file's.
     pub(crate) fn insert(&mut self, word: &[u8]) -> Option<u32> {
-        let hash = murmur(word);
-        let place = self.place(word, hash);
-        if self.slots[place].id != NONE || self.ends.len() >= NONE as usize {
-            return None;
-        }
-        let id = self.ends.len() as u32;
-        self.slots[place] = Slot { tag: tag(hash), id };
-        self.bytes.extend_from_slice(word);
-        self.ends.push(self.bytes.len());
-        self.hash = (self.hash.rotate_left(5) ^ hash).wrapping_mul(MULTIPLIER);
-        match word {
-            b"<s>" => self.bos = id,
-            b"</s>" => self.eos = id,
-            _ => {}
-        }
-        if self.ends.len() * 2 > self.slots.len() {
-            self.grow();
-        }
-        Some(id)
-    }
-
-    /// The slot that holds `word`, or the empty one where it would go. Ends because at least half
-    /// of the slots are empty.
-    fn place(&self, word: &[u8], hash: u64) -> usize {
-        let mask = self.slots.len() - 1;
-        let mut at = hash as usize & mask;
-        loop {
-            let slot = self.slots[at];
-            if slot.id == NONE || slot.tag == tag(hash) && self.word(slot.id) == Some(word) {
-                return at;
-            }
-            at = (at + 1) & mask;
+        match &mut self.0 {
+            Source::List(list) => list.insert(word),
+            Source::Lexicon(_) => None,
         }
     }
+}
 
-    fn grow(&mut self) {
-        self.slots = vec![EMPTY; self.slots.len() * 2];
-        for id in 1..self.ends.len() as u32 {
-            let word = self.word(id).unwrap_or_default();
-            let hash = murmur(word);
-            let place = self.place(word, hash);
-            self.slots[place] = Slot { tag: tag(hash), id };
-        }
+impl From<Lexicon> for Words {
+    fn from(lexicon: Lexicon) -> Self {
+        Self(Source::Lexicon(Box::new(lexicon)))
     }
 }
 
@@ -119,11 +94,17 @@ impl Vocab for Words {
     }
 
     fn bos(&self) -> u32 {
-        self.bos
+        match &self.0 {
+            Source::List(list) => list.bos(),
+            Source::Lexicon(lexicon) => lexicon.bos(),
+        }
     }
 
     fn eos(&self) -> u32 {
-        self.eos
+        match &self.0 {
+            Source::List(list) => list.eos(),
+            Source::Lexicon(lexicon) => lexicon.eos(),
+        }
     }
 
     fn unk(&self) -> Option<u32> {
@@ -149,7 +130,11 @@ impl Vocab for Words {
     }
 
     fn hash(&self) -> u64 {
-        self.hash
+        match &self.0 {
+            Source::List(list) => list.hash(),
+            // Of the words that the model has, in the order of ids, as a list's.
+            Source::Lexicon(lexicon) => lexicon.hashes()[1..].iter().fold(0, |hash, &word| mix(hash, word)),
+        }
     }
 }
 
@@ -177,14 +162,9 @@ pub(crate) fn murmur(bytes: &[u8]) -> u64 {
     hash ^ hash >> 47
 }
 
-fn tag(hash: u64) -> u32 {
-    (hash >> 32) as u32
-}
-
-const UNK: &[u8] = b"<unk>";
-const NONE: u32 = u32::MAX;
-const EMPTY: Slot = Slot { tag: 0, id: NONE };
-const MULTIPLIER: u64 = 0xc6a4_a793_5bd1_e995;
+/// How the unknown word is spelled.
+pub(crate) const UNK: &[u8] = b"<unk>";
+pub(crate) const MULTIPLIER: u64 = 0xc6a4_a793_5bd1_e995;
 
 #[cfg(test)]
 mod tests {

@@ -1,0 +1,57 @@
+//! `secondpass ngram`: what people do with n-gram files; one file per command.
+
+mod build;
+mod info;
+mod query;
+mod verify;
+mod vocab;
+
+use std::io::Write;
+
+use super::End;
+use super::load::Loading;
+use super::messages::Messages;
+use crate::lm::ngram::Ngram;
+use crate::{Error, Result};
+
+/// Look into n-gram models, query and build them
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(clap::Subcommand, Debug)]
+enum Command {
+    Query(query::Args),
+    Info(info::Args),
+    Verify(verify::Args),
+    Vocab(vocab::Args),
+    Build(build::Args),
+}
+
+/// Runs one of them.
+pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
+    match &arguments.command {
+        Command::Query(arguments) => query::run(arguments),
+        Command::Info(arguments) => info::run(arguments, messages),
+        Command::Verify(arguments) => verify::run(arguments),
+        Command::Vocab(arguments) => vocab::run(arguments, messages),
+        Command::Build(arguments) => build::run(arguments, messages),
+    }
+}
+
+/// Opens a model to look into: without a copy of it.
+fn look(path: &std::path::Path) -> Result<Ngram> {
+    Ngram::open(path, &Loading::Mmap.options())
+}
+
+/// Writes to standard output.
+fn print(text: &[u8]) -> Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(text).and_then(|()| stdout.flush()).map_err(output)
+}
+
+fn output(source: std::io::Error) -> Error {
+    Error::Io { what: "output".into(), source }
+}

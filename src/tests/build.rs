@@ -1,0 +1,132 @@
+//! `secondpass ngram build`: byte for byte, and atomic (M5).
+
+use std::io::Read;
+use std::process::Command;
+use std::thread::sleep;
+use std::time::Duration;
+
+use crate::data::{Random, count, fixture};
+use crate::harness::Dir;
+
+fn gunzip(name: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(fixture(name)).expect("a fixture");
+    flate2::read::MultiGzDecoder::new(file).read_to_end(&mut bytes).expect("gzip");
+    bytes
+}
+
+/// A folder with an ARPA file of order 6.
+fn arpa() -> Dir {
+    let dir = Dir::new();
+    dir.write("lm.arpa", gunzip("kenlm/unicode6.arpa.gz"));
+    dir
+}
+
+fn names(dir: &Dir) -> Vec<String> {
+    let entries = std::fs::read_dir(dir.path("")).expect("the folder");
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn every_type_is_kenlms_byte_for_byte() {
+    let dir = arpa();
+    for (kind, format) in [
+        ("probing", "probing"),
+        ("trie", "trie"),
+        ("array", "trie_a22"),
+        ("quant", "trie_q8b8"),
+        ("quant-array", "trie_q8b8_a22"),
+    ] {
+        let run = dir.secondpass(["ngram", "build", "lm.arpa", "out", "--type", kind]).run().code(0);
+        assert!(dir.read("out") == gunzip(&format!("kenlm/unicode6.{format}.gz")), "{kind}");
+        assert!(run.stdout.is_empty() && run.stderr.contains("of memory to build it"), "{}", run.stderr);
+        dir.secondpass(["ngram", "verify", "out"]).run().code(0);
+    }
+    assert_eq!(names(&dir), ["lm.arpa", "out"]);
+}
+
+#[test]
+fn sizes_are_shown_before_anything_is_built() {
+    let dir = arpa();
+    let text = dir.secondpass(["ngram", "build", "lm.arpa"]).run().code(0).text();
+    let sizes: Vec<f64> = text
+        .lines()
+        .filter(|line| line.contains(" kB") || line.contains(" MB"))
+        .map(|line| line.split_whitespace().nth(1).and_then(|size| size.parse().ok()).expect("a size"))
+        .collect();
+    // The fixtures' sizes, less 0.5 kB of spellings at most.
+    let formats = ["probing", "trie", "trie_a22", "trie_q8b8", "trie_q8b8_a22"];
+    assert_eq!(sizes.len(), formats.len(), "{text}");
+    for (size, format) in sizes.iter().zip(formats) {
+        let real = gunzip(&format!("kenlm/unicode6.{format}.gz")).len() as f64 / 1e3;
+        assert!((size - real).abs() < 0.6, "{format}: {size} of {real}");
+    }
+    assert_eq!(names(&dir), ["lm.arpa"]);
+}
+
+#[test]
+fn what_makes_no_sense_is_refused() {
+    let dir = arpa();
+    for (arguments, expected) in [
+        (&["lm.arpa", "out", "--type", "quant", "--backoff-bits", "1"][..], "2 to 25 for backoffs"),
+        (&["lm.arpa", "out", "--multiplier", "0.5"], "must be 1 or more"),
+        (&["lm.arpa", "out", "--unk", "1"], "at most 0"),
+        (&["lm.arpa", "lm.arpa"], "the ARPA file itself"),
+        (&["lm.arpa", "nowhere/out"], "nowhere/out"),
+        (&["nowhere", "out"], "nowhere: "),
+    ] {
+        let run = dir.secondpass(["ngram", "build"]).args(arguments).run().code(2);
+        assert!(run.stderr.contains(expected), "{}", run.stderr);
+    }
+    assert_eq!(names(&dir), ["lm.arpa"]);
+}
+
+/// Killed at any moment: the old file or the new one.
+#[test]
+fn m5_a_killed_build_leaves_the_old_file_or_the_new() {
+    let dir = arpa();
+    let new = gunzip("kenlm/unicode6.trie.gz");
+    let mut random = Random::new(61);
+    let mut olds = 0;
+    // How long it takes on this machine, now.
+    let build = || dir.secondpass(["ngram", "build", "lm.arpa", "out", "--type", "trie"]);
+    let took = build().run().code(0).took;
+    for _ in 0..count(30, 500) {
+        dir.write("out", "old");
+        let mut child = build().spawn();
+        sleep(Duration::from_micros(random.below(took.as_micros() as usize * 5 / 4) as u64));
+        child.kill().expect("a child");
+        child.wait().expect("a child");
+        let out = dir.read("out");
+        assert!(out == b"old" || out == new, "{} bytes are neither file", out.len());
+        olds += usize::from(out == b"old");
+    }
+    assert!(olds > 0, "none was killed in time");
+    // What is left over of a killed build is not in the way of the next one, and opens nowhere.
+    for name in names(&dir).iter().filter(|name| name.ends_with(".part")) {
+        dir.secondpass(["ngram", "info", name]).run().code(2);
+    }
+    build().run().code(0);
+    assert!(dir.read("out") == new);
+}
+
+/// No room for the file, at any size: an error, and the old file.
+#[test]
+fn m5_a_full_disk_leaves_the_old_file() {
+    let dir = arpa();
+    let size = gunzip("kenlm/unicode6.probing.gz").len();
+    for step in 0..count(8, 100) {
+        dir.write("out", "old");
+        let blocks = size / 512 * step / count(8, 100);
+        let mut command = Command::new("sh");
+        let script = format!("ulimit -f {blocks}; exec \"$PROGRAM\" ngram build lm.arpa out");
+        command.args(["-c", &script]).env("PROGRAM", env!("CARGO_BIN_EXE_secondpass"));
+        let run = dir.other(command).run().code(2);
+        assert!(run.stderr.contains("out: ") || run.stderr.contains(".part: "), "{}", run.stderr);
+        assert_eq!(dir.read("out"), b"old", "{blocks} blocks");
+        assert_eq!(names(&dir), ["lm.arpa", "out"]);
+    }
+}
