@@ -1,0 +1,1 @@
+//! Rewritten graphs, by themselves.
