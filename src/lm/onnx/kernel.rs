@@ -140,7 +140,12 @@ impl StepKernel for OnnxKernel {
             let (arena, starts) = (&mut self.arena, &self.starts);
             let read = |outputs: Outputs<'_>| {
                 for ((state, arena), (_, from)) in signature.states.iter().zip(arena).zip(outputs.states) {
-                    scatter(state, from, lines.iter().map(|line| line.last.then(|| rows.to[line.row])), arena);
+                    scatter(
+                        state,
+                        from,
+                        lines.iter().map(|line| line.last.then(|| rows.to[line.row])),
+                        arena,
+                    );
                 }
                 for (number, line) in lines.iter().enumerate() {
                     let scores = Row::new(signature.kind, outputs.row(number, 0));
@@ -231,12 +236,7 @@ fn gather(
 }
 
 /// The inverse of [`gather`]; rows without an index are left out.
-fn scatter(
-    state: &State,
-    tensor: &[f32],
-    to: impl Iterator<Item = Option<u32>> + Clone,
-    arena: &mut [f32],
-) {
+fn scatter(state: &State, tensor: &[f32], to: impl Iterator<Item = Option<u32>> + Clone, arena: &mut [f32]) {
     let (outer, inner) = split(state);
     let mut values = tensor.chunks_exact(inner);
     for part in 0..outer {

@@ -9,6 +9,7 @@ pub mod graph;
 pub mod install;
 mod kernel;
 mod open;
+mod placement;
 mod prefix;
 mod probe;
 mod proto;
@@ -166,6 +167,12 @@ impl OnnxLm {
     pub fn device(&self) -> Device {
         self.device
     }
+
+    /// What stays on the processor although the model runs on a GPU, one line each.
+    pub fn on_processor(&self) -> Vec<String> {
+        let plan = Plan { device: self.device, threads: 1, half: self.half };
+        placement::on_processor(&self.graph, &self.source, plan)
+    }
 }
 
 impl LanguageModel for OnnxLm {
@@ -211,9 +218,7 @@ impl Parts {
                 let kernel = PrefixKernel::new(name, signature, runner, starts, last_only);
                 Box::new(Scheduler::new(kernel, &lm, &limits))
             }
-            Run::Sentences => {
-                Box::new(SentenceScorer::new(name, signature, runner, starts, limits, alone))
-            }
+            Run::Sentences => Box::new(SentenceScorer::new(name, signature, runner, starts, limits, alone)),
         }
     }
 }

@@ -4,11 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::task::Poll;
 
+use super::Parts;
 use super::graph::{Dtype, Edit, Graph, rewrite};
 use super::probe::{self, Facts};
 use super::session::{Device, Plan, Runner, Source};
 use super::signature::{Draft, Finding, Ids, Kind, Layout, Run, Signature, State};
-use super::Parts;
 use crate::lm::{Job, Limits, Scores};
 use crate::trie::{self, Trie};
 use crate::{Error, Result};
@@ -71,7 +71,10 @@ pub(super) fn open(path: &Path, device: Device, ends: Option<(u32, u32)>) -> Res
 
 /// What a user should know of a model that is run sentence by sentence although it need not be.
 pub(super) fn slow(signature: &Signature) -> Option<String> {
-    let recurrent = signature.cell.as_deref().is_some_and(|cell| ["LSTM", "GRU", "RNN"].iter().any(|name| cell.starts_with(name)));
+    let recurrent = signature
+        .cell
+        .as_deref()
+        .is_some_and(|cell| ["LSTM", "GRU", "RNN"].iter().any(|name| cell.starts_with(name)));
     recurrent.then(|| {
         "its states could not be reached, so that every hypothesis is run from its beginning; export it with its \
          states as inputs and outputs and free sizes to be faster"
@@ -80,13 +83,20 @@ pub(super) fn slow(signature: &Signature) -> Option<String> {
 }
 
 /// Loads a model with floating point of other sizes at its ends made float32, and tries it.
-fn load(mut source: Source, mut graph: Graph, mut draft: Draft, plan: Plan, dynamic: bool) -> Result<Candidate> {
+fn load(
+    mut source: Source,
+    mut graph: Graph,
+    mut draft: Draft,
+    plan: Plan,
+    dynamic: bool,
+) -> Result<Candidate> {
     let edits = rewrite::float_ends(&graph, &draft.signature.tokens.ids.name);
     if !edits.is_empty() {
         let changed;
         (source, changed) = stage(&source, edits)?;
         let specials = draft.specials;
-        draft = Signature::detect_with(&changed, draft.sidecar).map_err(|what| Error::model(&graph.path, what))?;
+        draft = Signature::detect_with(&changed, draft.sidecar)
+            .map_err(|what| Error::model(&graph.path, what))?;
         draft.specials = specials;
         // Sums of 16-bit numbers are as coarse inside as they were.
         graph = Graph { half: graph.half, ..changed };
@@ -150,7 +160,10 @@ fn improved(mut old: Candidate) -> Candidate {
 fn change(old: &Candidate, free: bool, states: bool) -> Result<Option<Candidate>> {
     let tokens = &old.signature.tokens;
     let bound = tokens.length.is_some_and(|length| length > 1) || tokens.batch.is_some();
-    if free != bound || matches!(old.signature.run, Run::Window(_)) || states != old.signature.states.is_empty() {
+    if free != bound
+        || matches!(old.signature.run, Run::Window(_))
+        || states != old.signature.states.is_empty()
+    {
         return Ok(None);
     }
     let (mut source, mut graph) = (old.source.clone(), old.graph.clone());
@@ -190,7 +203,8 @@ fn change(old: &Candidate, free: bool, states: bool) -> Result<Option<Candidate>
             grows: None,
         };
         signature.states = exposed.states.into_iter().map(state).collect();
-        let known = 1 + signature.states.len() + signature.fills.len() + usize::from(signature.lengths.is_some());
+        let known =
+            1 + signature.states.len() + signature.fills.len() + usize::from(signature.lengths.is_some());
         if graph.inputs.len() != known {
             return Ok(None);
         }
@@ -217,18 +231,18 @@ fn same(old: &Candidate, mut new: Candidate) -> Result<(Candidate, f64)> {
     let got = scores(&new, &trie)?;
     let totals = |scores: &Scores| match scores {
         Scores::Sentences(totals) => totals.clone(),
-        Scores::Nodes { ln, .. } => {
-            trie.ends.iter().map(|&end| trie.path(end).map(|node| f64::from(ln[node as usize])).sum()).collect()
-        }
+        Scores::Nodes { ln, .. } => trie
+            .ends
+            .iter()
+            .map(|&end| trie.path(end).map(|node| f64::from(ln[node as usize])).sum())
+            .collect(),
     };
     let (a, b, tokens): (Vec<f64>, Vec<f64>, Vec<usize>) = match (&expected, &got) {
         (Scores::Nodes { ln: a, .. }, Scores::Nodes { ln: b, .. }) => {
             let wide = |ln: &[f32]| ln.iter().map(|&value| f64::from(value)).collect();
             (wide(a), wide(b), vec![1; a.len()])
         }
-        _ => {
-            (totals(&expected), totals(&got), trie.ends.iter().map(|&end| trie.path(end).count()).collect())
-        }
+        _ => (totals(&expected), totals(&got), trie.ends.iter().map(|&end| trie.path(end).count()).collect()),
     };
     let mut worst = 0f64;
     for ((a, b), tokens) in a.iter().zip(&b).zip(tokens) {

@@ -100,7 +100,8 @@ impl PrefixKernel {
                 tokens.extend_from_slice(&history.tokens);
                 tokens.push(i64::from(rows.tokens[row]));
                 let states = signature.states.iter().zip(outputs.states);
-                let states = states.map(|(state, (_, values))| row_of(state, values, number, group.len(), past + 1));
+                let states =
+                    states.map(|(state, (_, values))| row_of(state, values, number, group.len(), past + 1));
                 after.push(Arc::new(History { tokens, states: states.collect() }));
             }
             Ok(after)

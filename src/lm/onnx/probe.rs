@@ -1,7 +1,7 @@
 //! Trying a model on a few tokens: what its scores are, which position is which, whether it is causal, and
 //! whether steps from its states agree with whole runs. What is found here wins over names and structure.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::graph::{Dim, Graph};
 use super::scores::log_sum_exp;
@@ -23,6 +23,7 @@ pub(super) struct Facts<'a> {
 /// If it fails, or cannot be used as a language model: why, and what to do.
 pub(super) fn settle(runner: &mut Runner, draft: &Draft, facts: Facts<'_>) -> Result<Signature, String> {
     let mut errors: Vec<Trouble> = Vec::new();
+    let started = Instant::now();
     let fixed = draft.own || draft.sidecar.time_major.is_some();
     let guess = draft.signature.tokens.time_major;
     for time_major in [guess, !guess].into_iter().take(if fixed { 1 } else { 2 }) {
@@ -37,17 +38,24 @@ pub(super) fn settle(runner: &mut Runner, draft: &Draft, facts: Facts<'_>) -> Re
             Ok(()) => return Ok(trial.signature),
             Err(trouble) => errors.push(trouble),
         }
+        if started.elapsed() >= LIMIT {
+            break;
+        }
     }
     // The one that says most: it ran, and looked ahead.
     let worst = errors.iter().position(|trouble| matches!(trouble, Trouble::LooksAhead));
     let first = if errors.is_empty() { Trouble::LooksAhead } else { errors.swap_remove(worst.unwrap_or(0)) };
     Err(match first {
-        Trouble::LooksAhead => "what it says of a word depends on the words after it: not causal. Masked and bidirectional \
+        Trouble::LooksAhead => {
+            "what it says of a word depends on the words after it: not causal. Masked and bidirectional \
                                 models (BERT) cannot score sentences from left to right; use a causal one"
-            .to_owned(),
-        Trouble::Mixed => "a sentence's scores depend on what else is in the batch, whichever dimension is taken for \
+                .to_owned()
+        }
+        Trouble::Mixed => {
+            "a sentence's scores depend on what else is in the batch, whichever dimension is taken for \
                            time; write `time_major = ..` in a file beside it if one is right"
-            .to_owned(),
+                .to_owned()
+        }
         Trouble::Failed(what) => format!("it failed when it was tried on a few tokens: {what}"),
         Trouble::Other(what) => what,
     })
@@ -97,10 +105,26 @@ impl<'a> Trial<'a> {
         if self.size < 2 { 0 } else { (1 + number * 7919 % (self.size - 1)) as i64 }
     }
 
-    fn run(&mut self, ids: &[i64], rows: usize, length: usize, states: &[Vec<f32>], past: usize) -> Result<Seen, String> {
-        let targets: Vec<i64> = ids.iter().rev().copied().collect();
-        let batch =
-            Batch { ids, rows, length, targets: &targets, states, past, lengths: &[], context: &self.context };
+    fn run(
+        &mut self,
+        ids: &[i64],
+        rows: usize,
+        length: usize,
+        states: &[Vec<f32>],
+        past: usize,
+    ) -> Result<Seen, String> {
+        // The same ones whatever the tokens are.
+        let targets: Vec<i64> = (0..ids.len()).map(|number| self.token(number + 2)).collect();
+        let batch = Batch {
+            ids,
+            rows,
+            length,
+            targets: &targets,
+            states,
+            past,
+            lengths: &[],
+            context: &self.context,
+        };
         self.runner.run_raw(&self.signature, batch, Some(LIMIT), |outputs| Seen {
             shape: outputs.shape.to_vec(),
             scores: outputs.scores.to_vec(),
@@ -110,7 +134,9 @@ impl<'a> Trial<'a> {
 
     fn zeros(&self, rows: usize) -> Vec<Vec<f32>> {
         let states = self.signature.states.iter();
-        states.map(|state| if state.grows.is_some() { Vec::new() } else { vec![0.0; rows * state.size()] }).collect()
+        states
+            .map(|state| if state.grows.is_some() { Vec::new() } else { vec![0.0; rows * state.size()] })
+            .collect()
     }
 
     fn of<'b>(&self, seen: &'b Seen, rows: usize, length: usize, row: usize, at: usize) -> &'b [f32] {
@@ -140,6 +166,11 @@ impl<'a> Trial<'a> {
         let ids: Vec<i64> = (0..rows * length).map(|number| self.token(number)).collect();
         let states = self.zeros(rows);
         let seen = self.run(&ids, rows, length, &states, 0).map_err(Trouble::Failed)?;
+        if let Some(value) = seen.scores.iter().find(|value| value.is_nan() || **value == f32::INFINITY) {
+            let output = &self.signature.output;
+            let what = format!("its {output} are not numbers ({value}); train or export it again");
+            return Err(Trouble::Other(what));
+        }
         let layouts = self.layouts(&seen.shape, rows, length).map_err(Trouble::Other)?;
         let mut worst = None;
         for layout in layouts {
@@ -204,7 +235,10 @@ impl<'a> Trial<'a> {
                 && source != "the table of embeddings"
                 && source != "the output's last size"
             {
-                return Err(format!("{source} says {named} tokens, but {} has {size} scores", self.signature.output));
+                return Err(format!(
+                    "{source} says {named} tokens, but {} has {size} scores",
+                    self.signature.output
+                ));
             }
             if size == 0 || size > MAX_VOCAB {
                 return Err(format!("a vocabulary of {size} tokens; 1 to {MAX_VOCAB} make sense"));
@@ -233,7 +267,9 @@ impl<'a> Trial<'a> {
             let pairs = self.of(seen, rows, length, row, position).iter();
             pairs.zip(self.of(&after, rows, length, row, position)).any(|(a, b)| apart(*a, *b, 1e-5))
         };
-        if (0..at).any(|position| matches!(self.signature.layout, Layout::Each { .. }) && differs(0, position)) {
+        if (0..at)
+            .any(|position| matches!(self.signature.layout, Layout::Each { .. }) && differs(0, position))
+        {
             return Err(Trouble::LooksAhead);
         }
         if (1..rows).any(|row| (0..length).any(|position| differs(row, position))) {
@@ -253,9 +289,6 @@ impl<'a> Trial<'a> {
     /// What the scores are, by their sums.
     fn numbers(&mut self, seen: &Seen, rows: usize, length: usize) -> Result<(), String> {
         let output = &self.signature.output;
-        if let Some(value) = seen.scores.iter().find(|value| value.is_nan() || **value == f32::INFINITY) {
-            return Err(format!("its {output} are not numbers ({value}); train or export it again"));
-        }
         if self.signature.layout == Layout::Sentence {
             let told = self.draft.sidecar.scores;
             let negative = seen.scores.iter().all(|&value| value >= 0.0);
@@ -367,9 +400,7 @@ impl<'a> Trial<'a> {
         let failed = |what| format!("it failed when it was tried on four tokens: {what}");
         let tokens: Vec<i64> = (1..5).map(|number| self.token(number)).collect();
         let zeros = self.zeros(2);
-        let targets = self.signature.targets.is_some();
         let whole = self.run(&tokens, 2, 2, &zeros, 0).map_err(failed)?;
-        // The same targets go with the same tokens: `run` takes the tokens in reverse.
         let (first, second) = ([tokens[0], tokens[2]], [tokens[1], tokens[3]]);
         let one = self.run(&first, 2, 1, &zeros, 0).map_err(failed)?;
         let two = self.run(&second, 2, 1, &one.states, 0).map_err(failed)?;
@@ -378,15 +409,19 @@ impl<'a> Trial<'a> {
             (false, true) => 1e-2,
             (false, false) => 1e-4,
         };
-        let far = |a: &[f32], b: &[f32]| a.len() != b.len() || a.iter().zip(b).any(|(a, b)| apart(*a, *b, near));
+        let far =
+            |a: &[f32], b: &[f32]| a.len() != b.len() || a.iter().zip(b).any(|(a, b)| apart(*a, *b, near));
         let states = || whole.states.iter().zip(&two.states).any(|(a, b)| far(a, b));
         Ok(match self.signature.layout {
             Layout::Each { .. } => !(0..2).any(|row| {
                 far(self.of(&whole, 2, 2, row, 0), self.of(&one, 2, 1, row, 0))
                     || far(self.of(&whole, 2, 2, row, 1), self.of(&two, 2, 1, row, 0))
             }),
-            Layout::Last => !(0..2).any(|row| far(self.of(&whole, 2, 2, row, 0), self.of(&two, 2, 1, row, 0))),
-            Layout::First | Layout::Sentence => !states() || (targets && whole.states.is_empty()),
+            Layout::Last => {
+                !(0..2).any(|row| far(self.of(&whole, 2, 2, row, 0), self.of(&two, 2, 1, row, 0)))
+            }
+            // Their scores are of other positions or targets; the states are not.
+            Layout::First | Layout::Sentence => !states(),
         })
     }
 
@@ -394,7 +429,9 @@ impl<'a> Trial<'a> {
     fn growth(&mut self) -> Result<(), String> {
         let tokens: Vec<i64> = (1..3).map(|number| self.token(number)).collect();
         let nothing = self.zeros(1);
-        let one = self.run(&tokens[..1], 1, 1, &nothing, 0).map_err(|what| format!("it failed on one token: {what}"))?;
+        let one = self
+            .run(&tokens[..1], 1, 1, &nothing, 0)
+            .map_err(|what| format!("it failed on one token: {what}"))?;
         if self.signature.tokens.length.is_none() && self.run(&tokens, 1, 2, &one.states, 1).is_ok() {
             self.signature.found("tried", "states grow beside the whole history", "two tokens");
             return Ok(());
@@ -428,9 +465,11 @@ impl<'a> Trial<'a> {
         };
         let signature = &mut self.signature;
         (signature.bos, signature.eos, signature.unk) = (bos.0, eos.0, unk.map(|unk| unk.0));
-        signature.found("<s>, </s>", format!("{}, {}", bos.0, eos.0), if bos.1 == eos.1 { bos.1.to_owned() } else {
-            format!("{}, {}", bos.1, eos.1)
-        });
+        signature.found(
+            "<s>, </s>",
+            format!("{}, {}", bos.0, eos.0),
+            if bos.1 == eos.1 { bos.1.to_owned() } else { format!("{}, {}", bos.1, eos.1) },
+        );
         if let Some((named, source)) = specials.vocab_size {
             signature.found("vocabulary", format!("{named} tokens"), source);
         }
@@ -440,7 +479,11 @@ impl<'a> Trial<'a> {
             let keras = signature.family.starts_with("Keras") || !signature.tokens.ids.dtype.is_integer();
             signature.pad = Some(if keras { 0 } else { signature.bos });
             let value = signature.pad.unwrap_or(0).to_string();
-            signature.found("fills up with", value, if keras { "custom of Keras" } else { "the start token" });
+            signature.found(
+                "fills up with",
+                value,
+                if keras { "custom of Keras" } else { "the start token" },
+            );
         }
         if self.draft.own {
             signature.cell = self.facts.graph.metadata.get("secondpass.cell").cloned();
@@ -470,7 +513,7 @@ fn tensor(graph: &Graph, ids: &super::signature::Ids) -> Tensor {
 }
 
 /// A trial that takes longer hangs.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(30);
 /// Tokens in a trial; a model is exported for tens, not thousands.
 const MOST_TOKENS: usize = 1 << 16;
 /// Frames of a conditional model's trial.

@@ -137,6 +137,9 @@ pub struct Attribute {
     /// Integers.
     #[prost(int64, repeated, tag = "8")]
     pub ints: Vec<i64>,
+    /// Texts.
+    #[prost(bytes = "vec", repeated, tag = "9")]
+    pub strings: Vec<Vec<u8>>,
     /// Tensors.
     #[prost(message, repeated, tag = "10")]
     pub tensors: Vec<TensorProto>,

@@ -46,6 +46,16 @@ impl Device {
     }
 }
 
+impl std::fmt::Display for Device {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Cpu => f.write_str("the processor (cpu)"),
+            Self::Cuda(n) => write!(f, "CUDA device {n} (cuda:{n})"),
+            Self::Auto => f.write_str("a GPU where there is one (auto)"),
+        }
+    }
+}
+
 impl std::str::FromStr for Device {
     type Err = Error;
 
@@ -185,6 +195,20 @@ impl Runner {
         Ok(Self { session })
     }
 
+    /// Whether no node stays on the processor.
+    ///
+    /// # Errors
+    /// If one does, or the model cannot be loaded.
+    pub fn all_on_device(source: &Source, plan: Plan) -> Result<()> {
+        let environment = runtime::environment()?;
+        let changed = source.changed()?;
+        let fail = |e: ort::Error| Error::model(&source.path, one_line(e.message()));
+        let builder = options(environment, plan).map_err(fail)?;
+        let builder =
+            builder.with_disable_cpu_fallback().map_err(|e| Error::Runtime(one_line(e.message())))?;
+        commit(builder, source, changed.as_deref()).map(drop).map_err(fail)
+    }
+
     /// Runs a batch and hands what comes out, in the shape promised, to `read`.
     ///
     /// # Errors
@@ -318,10 +342,15 @@ fn inputs<'a>(signature: &'a Signature, batch: Batch<'a>) -> Result<Inputs<'a>, 
     for Fill { ids, with } in &signature.fills {
         let (past, all) = (batch.past as i64, (batch.past + length) as i64);
         let each = |positions: i64, value: &dyn Fn(usize, i64) -> i64| -> Vec<i64> {
-            (0..rows).flat_map(|row| (0..positions).map(move |at| (row, at))).map(|(row, at)| value(row, at)).collect()
+            (0..rows)
+                .flat_map(|row| (0..positions).map(move |at| (row, at)))
+                .map(|(row, at)| value(row, at))
+                .collect()
         };
         let (shape, values) = match with {
-            With::Mask => (vec![rows, all as usize], each(all, &|row, at| i64::from(at < past + counts(row)))),
+            With::Mask => {
+                (vec![rows, all as usize], each(all, &|row, at| i64::from(at < past + counts(row))))
+            }
             With::Positions => (vec![rows, length], each(length as i64, &|_, at| past + at)),
             With::Zeros => (vec![rows, length], vec![0; rows * length]),
             With::Zero => (vec![1], vec![0]),
@@ -329,7 +358,8 @@ fn inputs<'a>(signature: &'a Signature, batch: Batch<'a>) -> Result<Inputs<'a>, 
         inputs.push((ids.name.as_str().into(), integers(ids, &shape, Cow::Owned(values))?));
     }
     for (state, values) in signature.states.iter().zip(batch.states) {
-        let tensor = TensorRef::from_array_view((state.shape(rows, batch.past), &values[..])).map_err(fail)?;
+        let tensor =
+            TensorRef::from_array_view((state.shape(rows, batch.past), &values[..])).map_err(fail)?;
         inputs.push((state.input.as_str().into(), tensor.into()));
     }
     for Context { ids, each_row } in &signature.context {
@@ -386,10 +416,18 @@ fn session(
     changed: Option<&[u8]>,
     plan: Plan,
 ) -> ort::Result<Session> {
-    let mut builder = options(environment, plan)?;
+    commit(options(environment, plan)?, source, changed)
+}
+
+fn commit(
+    mut builder: ort::session::builder::SessionBuilder,
+    source: &Source,
+    changed: Option<&[u8]>,
+) -> ort::Result<Session> {
     let Some(bytes) = changed else { return builder.commit_from_file(&source.path) };
     if source.external {
-        let folder = source.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder =
+            source.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         builder = builder.with_config_entry(WEIGHTS_FOLDER, folder.to_string_lossy())?;
     }
     builder.commit_from_memory(bytes)

@@ -3,6 +3,7 @@
 mod check;
 pub mod rewrite;
 mod types;
+mod values;
 mod walk;
 mod wire;
 
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 use prost::Message;
 
 pub use types::{Dim, Dtype, Value, Weight};
+pub use values::values;
 pub use walk::{Ending, Projection, Walk, attribute};
 pub use wire::{Edit, apply};
 
@@ -114,8 +116,7 @@ impl Graph {
             initializers: graph.initializer.iter().map(Weight::new).collect(),
             ..Self::default()
         };
-        let weights: HashSet<&str> =
-            graph.initializer.iter().map(|tensor| tensor.name.as_str()).collect();
+        let weights: HashSet<&str> = graph.initializer.iter().map(|tensor| tensor.name.as_str()).collect();
         summary.inputs = graph
             .input
             .iter()
@@ -211,7 +212,8 @@ pub struct External {
 
 impl External {
     fn of(tensor: &proto::TensorProto) -> Option<Self> {
-        let text = |key: &str| tensor.external_data.iter().find(|pair| pair.key == key).map(|pair| &pair.value);
+        let text =
+            |key: &str| tensor.external_data.iter().find(|pair| pair.key == key).map(|pair| &pair.value);
         let location = text("location");
         // What is no number is refused as one that makes no sense.
         let number = |key| text(key).map(|text| text.trim().parse().unwrap_or(-1));

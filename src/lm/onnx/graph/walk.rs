@@ -88,7 +88,9 @@ impl<'a> Walk<'a> {
                 "Softmax" if log => return Ending::LogSoftmax,
                 "Softmax" => return Ending::Softmax,
                 "SoftmaxCrossEntropyLoss" | "NegativeLogLikelihoodLoss" => return Ending::Loss,
-                "MatMul" | "Gemm" | "MatMulInteger" | "FusedMatMul" | "MatMulNBits" => return Ending::Product,
+                "MatMul" | "Gemm" | "MatMulInteger" | "FusedMatMul" | "MatMulNBits" => {
+                    return Ending::Product;
+                }
                 "Log" => log = true,
                 "Where" => {
                     // A mask: what it lets through is the third.
@@ -118,7 +120,9 @@ impl<'a> Walk<'a> {
         for _ in 0..MOST_STEPS {
             let node = self.maker(value)?;
             value = match &*node.op_type {
-                "SoftmaxCrossEntropyLoss" | "NegativeLogLikelihoodLoss" => return node.input.first().map(|s| &**s),
+                "SoftmaxCrossEntropyLoss" | "NegativeLogLikelihoodLoss" => {
+                    return node.input.first().map(|s| &**s);
+                }
                 "Where" => node.input.get(2)?,
                 "Mul" | "Neg" | "Add" | "Sub" => node.input.iter().find(|name| self.maker(name).is_some())?,
                 op if PASSING.contains(&op) => node.input.first()?,
@@ -301,7 +305,18 @@ fn plain_scales(node: &proto::Node) -> bool {
 
 /// Operators that only rearrange or convert.
 const PASSING: [&str; 12] = [
-    "Identity", "Cast", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Slice", "Gather", "ReduceSum", "Neg", "Expand",
+    "Identity",
+    "Cast",
+    "Reshape",
+    "Squeeze",
+    "Unsqueeze",
+    "Flatten",
+    "Transpose",
+    "Slice",
+    "Gather",
+    "ReduceSum",
+    "Neg",
+    "Expand",
 ];
 const VIEWS: [&str; 6] = ["Identity", "Cast", "Transpose", "Reshape", "Squeeze", "Unsqueeze"];
 /// Operators with a state along time.

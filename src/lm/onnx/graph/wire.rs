@@ -213,7 +213,8 @@ impl<'a> Parts<'a> {
         for node in nodes.iter().chain(&around) {
             makers.extend(node.output.iter().filter(|name| !name.is_empty()).map(|name| (&**name, node)));
         }
-        let mut needed: BTreeSet<String> = self.outputs.iter().filter_map(|piece| name(piece.bytes(), 1)).collect();
+        let mut needed: BTreeSet<String> =
+            self.outputs.iter().filter_map(|piece| name(piece.bytes(), 1)).collect();
         let mut waiting: Vec<String> = needed.iter().cloned().collect();
         let mut seen = HashSet::new();
         while let Some(value) = waiting.pop() {
@@ -231,7 +232,8 @@ impl<'a> Parts<'a> {
                 *piece = Piece::Gone;
             }
         }
-        let unused = |piece: &Piece<'_>, tag| name(piece.bytes(), tag).is_some_and(|name| !needed.contains(&name));
+        let unused =
+            |piece: &Piece<'_>, tag| name(piece.bytes(), tag).is_some_and(|name| !needed.contains(&name));
         self.weights.iter_mut().filter(|piece| unused(piece, 8)).for_each(|piece| *piece = Piece::Gone);
         self.inputs.iter_mut().filter(|piece| unused(piece, 1)).for_each(|piece| *piece = Piece::Gone);
         Ok(())
@@ -305,7 +307,9 @@ mod tests {
             bytes
         };
         let mut graph = Vec::new();
-        for node in [node("Relu", &["x"], &["a"]), node("Add", &["a", "w"], &["y"]), node("Exp", &["x"], &["z"])] {
+        for node in
+            [node("Relu", &["x"], &["a"]), node("Add", &["a", "w"], &["y"]), node("Exp", &["x"], &["z"])]
+        {
             push(NODE, &unknown(node.encode_to_vec()), &mut graph);
         }
         for name in ["w", "v"] {

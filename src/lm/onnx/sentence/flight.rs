@@ -31,9 +31,17 @@ pub(super) struct Path {
 }
 
 enum Answer {
-    Nodes { ln: Vec<f32>, boundary: Vec<f32>, seen: Vec<bool>, children: Children },
+    Nodes {
+        ln: Vec<f32>,
+        boundary: Vec<f32>,
+        seen: Vec<bool>,
+        children: Children,
+    },
     /// By the number of each end's path.
-    Sentences { totals: Vec<f64>, path_of: Vec<usize> },
+    Sentences {
+        totals: Vec<f64>,
+        path_of: Vec<usize>,
+    },
 }
 
 /// The children of every node.

@@ -45,7 +45,8 @@ impl SentenceScorer {
         limits: Limits,
         exact: bool,
     ) -> Self {
-        let filled = signature.lengths.is_some() || signature.fills.iter().any(|fill| fill.with == With::Mask);
+        let filled =
+            signature.lengths.is_some() || signature.fills.iter().any(|fill| fill.with == With::Mask);
         let exact = exact || (signature.layout == Layout::Sentence && !filled);
         Self {
             lm,
@@ -84,10 +85,12 @@ impl SentenceScorer {
                 let Some(&path) = flight.pending.last() else { continue };
                 longest = flight.paths[path].length;
                 let bytes = longest.max(1) * self.signature.vocab_size * size_of::<f32>();
-                most = (MAX_OUTPUT_BYTES / bytes).min(bound / longest.max(1)).clamp(1, self.limits.rows.max(1));
+                most =
+                    (MAX_OUTPUT_BYTES / bytes).min(bound / longest.max(1)).clamp(1, self.limits.rows.max(1));
                 most = self.signature.tokens.batch.map_or(most, |batch| most.min(batch));
             }
-            let least = if self.exact { longest } else { (longest - longest / 4).min(longest.saturating_sub(2)) };
+            let least =
+                if self.exact { longest } else { (longest - longest / 4).min(longest.saturating_sub(2)) };
             let paths = &flight.paths;
             let fits = |path: &usize| (least..=longest).contains(&paths[*path].length);
             let mut at = flight.pending.len();
@@ -229,7 +232,8 @@ impl Scorer for SentenceScorer {
 
     fn demand(&self) -> Demand {
         let flights = self.order.iter().filter_map(|&slot| self.flights[slot].as_ref());
-        let positions = flights.flat_map(|flight| flight.pending.iter().map(|&path| flight.paths[path].length));
+        let positions =
+            flights.flat_map(|flight| flight.pending.iter().map(|&path| flight.paths[path].length));
         let alone = self.limits.alone || !self.signature.context.is_empty();
         Demand { ready: positions.sum(), wanted: if alone { 1 } else { self.bound() } }
     }

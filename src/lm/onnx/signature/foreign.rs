@@ -24,10 +24,15 @@ pub(super) fn detect(graph: &Graph, sidecar: &Sidecar) -> Result<Signature, Stri
         };
         Ok(at.map(|at| rest.remove(at)).map(|input| Ids { name: input.name.clone(), dtype: input.dtype }))
     };
-    let named = |parts: &'static [&'static str]| move |input: &Value| parts.iter().any(|&part| input.name.contains(part));
+    let named = |parts: &'static [&'static str]| {
+        move |input: &Value| parts.iter().any(|&part| input.name.contains(part))
+    };
     let mut fills = Vec::new();
     let fill = |ids: Option<Ids>, with| ids.map(|ids| Fill { ids, with });
-    fills.extend(fill(take(&sidecar.mask, &named(&["attention_mask", "input_mask", "pad_mask"]))?, With::Mask));
+    fills.extend(fill(
+        take(&sidecar.mask, &named(&["attention_mask", "input_mask", "pad_mask"]))?,
+        With::Mask,
+    ));
     fills.extend(fill(take(&sidecar.positions, &named(&["position"]))?, With::Positions));
     fills.extend(fill(take(&None, &named(&["token_type", "segment_ids"]))?, With::Zeros));
     fills.extend(fill(take(&None, &named(&["use_cache_branch"]))?, With::Zero));
@@ -66,9 +71,11 @@ pub(super) fn detect(graph: &Graph, sidecar: &Sidecar) -> Result<Signature, Stri
     signature.tokens.time_major = sidecar.time_major.unwrap_or_else(|| time_major(graph, &signature));
     fixed_sizes(graph, &mut signature);
     signature.adds_ends = sidecar.adds_ends.unwrap_or(
-        signature.layout == Layout::Sentence && signature.targets.is_none() && !walk.embedding(&signature.tokens.ids.name).is_some_and(
-            |(node, _)| walk.is_view(&graph.nodes[node].input[1], &signature.tokens.ids.name),
-        ),
+        signature.layout == Layout::Sentence
+            && signature.targets.is_none()
+            && !walk.embedding(&signature.tokens.ids.name).is_some_and(|(node, _)| {
+                walk.is_view(&graph.nodes[node].input[1], &signature.tokens.ids.name)
+            }),
     );
     explain(graph, &walk, sidecar, &mut signature);
     Ok(signature)
@@ -79,14 +86,18 @@ fn refuse(graph: &Graph) -> Result<(), String> {
     let input = |name: &str| graph.input(name).is_some();
     let output = |name: &str| graph.output(name).is_some();
     if input("hyps_pad_sos_eos") || output("best_index") {
-        return Err("WeNet's decoder for GPU servers: its output `best_index` is a choice without scores; export \
+        return Err(
+            "WeNet's decoder for GPU servers: its output `best_index` is a choice without scores; export \
                     decoder.onnx with wenet/bin/export_onnx_cpu.py instead"
-            .to_owned());
+                .to_owned(),
+        );
     }
     if (input("encoder_outputs") && input("targets")) || output("prednet_lengths") || output("decoder_out") {
-        return Err("the prediction network of a transducer (RNN-T), not a language model: its scores mean nothing \
+        return Err(
+            "the prediction network of a transducer (RNN-T), not a language model: its scores mean nothing \
                     without the acoustics; name a language model"
-            .to_owned());
+                .to_owned(),
+        );
     }
     let encoder = ["last_hidden_state", "pooler_output", "sentence_embedding", "encoder_out"];
     if let Some(name) = encoder.iter().find(|&&name| output(name))
@@ -142,7 +153,8 @@ fn tokens(graph: &Graph, walk: &Walk<'_>, sidecar: &Sidecar) -> Result<Tokens, S
             .input(name)
             .ok_or_else(|| format!("the file beside it names `{name}`, which is no input of the model"))?,
         None => {
-            let known = TOKENS.iter().find_map(|&name| integers.iter().find(|input| input.name == name).copied());
+            let known =
+                TOKENS.iter().find_map(|&name| integers.iter().find(|input| input.name == name).copied());
             let floats = || {
                 let floats = graph.inputs.iter().filter(|input| input.dtype == Dtype::FLOAT).filter(grid);
                 floats.filter(|input| walk.embedding(&input.name).is_some()).collect::<Vec<_>>()
@@ -170,7 +182,9 @@ fn tokens(graph: &Graph, walk: &Walk<'_>, sidecar: &Sidecar) -> Result<Tokens, S
             }
         }
     };
-    if !(found.dtype.is_integer() || found.dtype == Dtype::FLOAT) || found.rank().is_some_and(|rank| rank != 2) {
+    if !(found.dtype.is_integer() || found.dtype == Dtype::FLOAT)
+        || found.rank().is_some_and(|rank| rank != 2)
+    {
         return Err(format!("input `{found}` should be token ids, int64, int32 or float32 [N, L]"));
     }
     let ids = Ids { name: found.name.clone(), dtype: found.dtype };
@@ -227,7 +241,12 @@ fn layout(graph: &Graph, output: &Value, sidecar: &Sidecar) -> Layout {
 }
 
 /// Pairs the inputs that are left with outputs; what has no partner comes with the utterance.
-fn states(graph: &Graph, sidecar: &Sidecar, rest: &[&Value], signature: &mut Signature) -> Result<(), String> {
+fn states(
+    graph: &Graph,
+    sidecar: &Sidecar,
+    rest: &[&Value],
+    signature: &mut Signature,
+) -> Result<(), String> {
     let symbol = batch_symbol(graph, signature);
     let mut free: Vec<&Value> =
         graph.outputs.iter().filter(|output| output.name != signature.output).collect();
@@ -250,7 +269,8 @@ fn states(graph: &Graph, sidecar: &Sidecar, rest: &[&Value], signature: &mut Sig
                 ));
             }
             let first = input.dims.as_deref().and_then(<[Dim]>::first);
-            let each_row = symbol.is_some() && matches!(first, Some(Dim::Symbol(name)) if Some(&**name) == symbol);
+            let each_row =
+                symbol.is_some() && matches!(first, Some(Dim::Symbol(name)) if Some(&**name) == symbol);
             let ids = Ids { name: input.name.clone(), dtype: input.dtype };
             signature.context.push(Context { ids, each_row });
             continue;
@@ -261,7 +281,10 @@ fn states(graph: &Graph, sidecar: &Sidecar, rest: &[&Value], signature: &mut Sig
     }
     for state in &sidecar.state {
         if !signature.states.iter().any(|found| found.input == state.input) {
-            return Err(format!("the file beside it names `{}`, which is no input of the model", state.input));
+            return Err(format!(
+                "the file beside it names `{}`, which is no input of the model",
+                state.input
+            ));
         }
     }
     let order = |state: &State| sidecar.state.iter().position(|told| told.input == state.input);
@@ -313,8 +336,7 @@ fn state(input: &Value, output: &Value, symbol: Option<&str>, told: Option<usize
         )
     };
     let dims = input.dims.as_deref().ok_or_else(wrong)?;
-    let mut free: Vec<usize> =
-        (0..dims.len()).filter(|&at| !matches!(dims[at], Dim::Fixed(_))).collect();
+    let mut free: Vec<usize> = (0..dims.len()).filter(|&at| !matches!(dims[at], Dim::Fixed(_))).collect();
     let same = |at: &usize| matches!(&dims[*at], Dim::Symbol(name) if Some(&**name) == symbol);
     let ones = || (0..dims.len()).filter(|&at| dims[at] == Dim::Fixed(1));
     let batch = told
@@ -346,12 +368,15 @@ fn state(input: &Value, output: &Value, symbol: Option<&str>, told: Option<usize
 /// What the rows are called in the declared shape of the tokens.
 fn batch_symbol<'a>(graph: &'a Graph, signature: &Signature) -> Option<&'a str> {
     let dims = graph.input(&signature.tokens.ids.name)?.dims.as_deref()?;
-    let symbols: Vec<&str> =
-        dims.iter().filter_map(|dim| if let Dim::Symbol(name) = dim { Some(&**name) } else { None }).collect();
+    let symbols: Vec<&str> = dims
+        .iter()
+        .filter_map(|dim| if let Dim::Symbol(name) = dim { Some(&**name) } else { None })
+        .collect();
     // Of the tokens' two names, that which states have too.
     let in_states = |symbol: &&&str| {
         let others = graph.inputs.iter().filter(|input| input.name != signature.tokens.ids.name);
-        let mut dims = others.filter(|input| input.dtype.is_float()).filter_map(|input| input.dims.as_deref()).flatten();
+        let mut dims =
+            others.filter(|input| input.dtype.is_float()).filter_map(|input| input.dims.as_deref()).flatten();
         dims.any(|dim| matches!(dim, Dim::Symbol(name) if name == **symbol))
     };
     symbols.iter().find(in_states).or(symbols.first()).copied()
@@ -359,7 +384,9 @@ fn batch_symbol<'a>(graph: &'a Graph, signature: &Signature) -> Option<&'a str> 
 
 /// A first guess, which trying corrects.
 fn time_major(graph: &Graph, signature: &Signature) -> bool {
-    let Some([first, second]) = graph.input(&signature.tokens.ids.name).and_then(|input| input.dims.as_deref()) else {
+    let Some([first, second]) =
+        graph.input(&signature.tokens.ids.name).and_then(|input| input.dims.as_deref())
+    else {
         return false;
     };
     match (first, second) {
@@ -397,7 +424,8 @@ fn cell(graph: &Graph) -> Option<String> {
         ("com.microsoft::GroupQueryAttention", "transformer"),
     ];
     let found = names.iter().find(|(op, _)| graph.ops.contains_key(*op)).map(|(_, name)| (*name).to_owned());
-    let attention = graph.ops.contains_key("Softmax") && graph.ops.get("MatMul").is_some_and(|&count| count > 4);
+    let attention =
+        graph.ops.contains_key("Softmax") && graph.ops.get("MatMul").is_some_and(|&count| count > 4);
     found.or_else(|| attention.then(|| "attention".to_owned()))
 }
 
@@ -419,7 +447,11 @@ fn family(graph: &Graph) -> &'static str {
     } else if inputs(&["hyps", "hyps_lens", "encoder_out"]) && output("score") {
         "WeNet attention decoder"
     } else if inputs(&["input_ids"]) && output("logits") {
-        if like("past") { "Hugging Face causal language model with past" } else { "Hugging Face language model" }
+        if like("past") {
+            "Hugging Face causal language model with past"
+        } else {
+            "Hugging Face language model"
+        }
     } else if graph.metadata.contains_key("secondpass.version") {
         "secondpass model"
     } else if of("tf2onnx") {
@@ -436,14 +468,16 @@ fn explain(graph: &Graph, walk: &Walk<'_>, sidecar: &Sidecar, signature: &mut Si
     let names = ["unknown export", "PyTorch model", "Keras model by tf2onnx"];
     let why = if names.contains(&&*signature.family) { "producer" } else { "names" };
     signature.found("signature", signature.family.clone(), why);
-    let declared = |name: &str| graph.inputs.iter().chain(&graph.outputs).find(|v| v.name == name).map(Value::to_string);
+    let declared =
+        |name: &str| graph.inputs.iter().chain(&graph.outputs).find(|v| v.name == name).map(Value::to_string);
     let tokens = declared(&signature.tokens.ids.name).unwrap_or_default();
     let known = TOKENS.contains(&&*signature.tokens.ids.name);
     let why = by(sidecar.tokens.is_some(), if known { "name" } else { "the one input of ids" });
     signature.found("tokens", tokens, why);
     for state in signature.states.clone() {
         let grows = if state.grows.is_some() { ", grows with the history" } else { "" };
-        let value = format!("{} -> {} {:?}, batch at {}{grows}", state.input, state.output, state.dims, state.batch);
+        let value =
+            format!("{} -> {} {:?}, batch at {}{grows}", state.input, state.output, state.dims, state.batch);
         signature.found("state", value, by(!sidecar.state.is_empty(), "names and shapes"));
     }
     for context in signature.context.clone() {

@@ -8,6 +8,8 @@ mod foreign;
 mod numbers;
 mod own;
 mod sidecar;
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
 

@@ -49,7 +49,7 @@ impl Specials {
             if let Some(id) = told {
                 return Ok(Some((id, "the file beside it")));
             }
-            for key in [&*format!("secondpass.{name}"), keys[0], keys[1]] {
+            for key in [&*format!("secondpass.{name}"), name, keys[0], keys[1]] {
                 if let Some(id) = number(graph, key)? {
                     return Ok(Some((id, "metadata")));
                 }
@@ -58,7 +58,10 @@ impl Specials {
                 return Ok(u32::try_from(id).ok().map(|id| (id, "config.json")));
             }
             let spelled = spellings.iter().find_map(|&spelling| {
-                symbols.iter().find(|(symbol, _)| symbol == spelling).map(|&(_, id)| (id, "the vocabulary file"))
+                symbols
+                    .iter()
+                    .find(|(symbol, _)| symbol == spelling)
+                    .map(|&(_, id)| (id, "the vocabulary file"))
             });
             Ok::<_, String>(spelled)
         };
@@ -122,10 +125,9 @@ fn vocab_size(
 
 fn number(graph: &Graph, key: &str) -> Result<Option<u32>, String> {
     graph.metadata.get(key).map_or(Ok(None), |text| {
-        text.trim()
-            .parse()
-            .map(Some)
-            .map_err(|_| format!("metadata {key} is `{}`, not a number; export it again", text.escape_debug()))
+        text.trim().parse().map(Some).map_err(|_| {
+            format!("metadata {key} is `{}`, not a number; export it again", text.escape_debug())
+        })
     })
 }
 

@@ -72,7 +72,9 @@ fn states(graph: &Graph, batch: &str) -> Result<Vec<State>, String> {
             continue;
         }
         if !numbered(&input.name) {
-            return Err(format!("input `{input}` is unknown; a model has `tokens`, `state_0`, `state_1`, .."));
+            return Err(format!(
+                "input `{input}` is unknown; a model has `tokens`, `state_0`, `state_1`, .."
+            ));
         }
         let output = format!("next_{}", input.name);
         let next = graph.output(&output).ok_or_else(|| format!("input `{input}` has no output {output}"))?;

@@ -122,7 +122,8 @@ mod tests {
         assert!(Sidecar::beside(&model).unwrap().is_empty());
         let source = include_str!("sidecar.rs");
         let example = source.split("/// ```toml\n").nth(1).unwrap().split("/// ```\n").next().unwrap();
-        let text: String = example.lines().map(|line| line.trim_start_matches("///").to_owned() + "\n").collect();
+        let text: String =
+            example.lines().map(|line| line.trim_start_matches("///").to_owned() + "\n").collect();
         std::fs::write(sidecar_path(&model), text).unwrap();
         let sidecar = Sidecar::beside(&model).unwrap();
         assert_eq!((sidecar.tokens.as_deref(), sidecar.scores), (Some("x"), Some(Kind::LogProbs)));

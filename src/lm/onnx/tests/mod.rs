@@ -6,6 +6,7 @@ mod rewritten;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::proto;
 use super::*;
 use crate::lm::{BOUNDARY, Job, Rows, Scores, StepKernel, Wanted};
 use crate::testing::runtime_or_skip;
