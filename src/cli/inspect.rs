@@ -9,8 +9,9 @@ use super::load::Loading;
 use super::messages::Messages;
 use crate::lm::LanguageModel;
 use crate::lm::ngram::Ngram;
-use crate::lm::onnx::graph::{Dim, Graph, Value};
-use crate::lm::onnx::{Device, OnnxLm, OnnxOptions};
+use crate::lm::onnx::graph::{Dim, Graph, Projection, Value, rewrite};
+use crate::lm::onnx::signature::Finding;
+use crate::lm::onnx::{OnnxLm, OnnxOptions};
 use crate::{Error, Result};
 
 /// Show what a model file is: signature, cell, sizes, vocabulary, what will be run
@@ -19,6 +20,9 @@ pub struct Args {
     /// An ONNX or n-gram file
     #[arg(value_name = "FILE")]
     file: PathBuf,
+    /// Where the ONNX model would run: cpu, cuda, cuda:N, auto
+    #[arg(long, value_name = "DEVICE", default_value = "cpu", help_heading = "Models")]
+    device: String,
     /// The ONNX Runtime library to use
     #[arg(long, value_name = "FILE", help_heading = "Models")]
     onnxruntime: Option<PathBuf>,
@@ -62,10 +66,13 @@ fn neural(path: &Path, arguments: &Args, messages: &Messages, out: &mut String) 
     for (key, value) in &graph.metadata {
         *out += &format!("metadata     {key} = {value}\n");
     }
-    let options = OnnxOptions { device: Device::Cpu, runtime: arguments.onnxruntime.clone() };
+    let options = OnnxOptions { device: arguments.device.parse()?, runtime: arguments.onnxruntime.clone() };
     // Everything above needs no runtime; what follows tries the model for real.
     let model = OnnxLm::open(path, "model", &options)?;
     let signature = model.signature();
+    for Finding { what, value, why } in &signature.findings {
+        *out += &format!("{what:<12} {value} ({why})\n");
+    }
     *out += &format!("cell         {}\n", signature.cell.as_deref().unwrap_or("not said"));
     *out += &format!(
         "vocabulary   {} tokens ({}); <s> {}, </s> {}, <unk> {}\n",
@@ -73,12 +80,18 @@ fn neural(path: &Path, arguments: &Args, messages: &Messages, out: &mut String) 
         signature.tokenizer,
         signature.bos,
         signature.eos,
-        signature.unk.map_or("none".into(), |unk| unk.to_string())
+        model.spec().vocab.unk().map_or("none".into(), |unk| unk.to_string())
     );
     *out += &format!("state        {} bytes for each history\n", signature.state_bytes());
-    *out +=
-        "runs as      one step for each distinct history, histories of all utterances in flight batched\n";
-    *out += "tried        output is finite and sums to 1; a step at a time agrees with the whole sequence\n";
+    if let Some(split) = rewrite::split(&graph, &signature.output) {
+        let Projection { hidden, logits, .. } = split.projection;
+        *out += &format!("output layer can be cut off: {hidden} -> {logits}\n");
+    }
+    *out += &format!("runs as      {}\n", signature.run);
+    *out += &format!("runs on      {}\n", model.device());
+    for node in model.on_processor() {
+        *out += &format!("             but on the processor: {node}\n");
+    }
     for warning in &model.spec().warnings {
         messages.say(&format!("warning: {warning}"));
     }

@@ -189,6 +189,11 @@ pub trait StepKernel: Send {
     /// `Some(n)`: the model sees the last `n` tokens only and keeps no state.
     fn window(&self) -> Option<usize>;
 
+    /// Whether states can be carried from one utterance to the next.
+    fn carries(&self) -> bool {
+        self.window().is_none()
+    }
+
     /// Makes room for states `0..count`.
     ///
     /// # Errors
@@ -234,6 +239,14 @@ pub struct Wanted<'a> {
     pub tokens: &'a [u32],
     /// One more than there are rows.
     pub offsets: &'a [u32],
+}
+
+impl Wanted<'_> {
+    /// Whether it fits a step of `rows` rows that writes to `out` numbers.
+    pub fn fits(&self, rows: usize, out: usize) -> bool {
+        let last = self.offsets.last().is_some_and(|&last| last as usize <= self.tokens.len().min(out));
+        self.offsets.len() == rows + 1 && self.offsets.is_sorted() && last
+    }
 }
 
 /// The pseudo-token "a word starts here, or the sentence ends".

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::session::{Outputs, Runner};
+use super::scores::Row;
+use super::session::{Batch, Outputs, Runner};
 use super::signature::{Signature, State};
 use crate::lm::{BOUNDARY, Carry, Rows, StepKernel, Wanted};
 use crate::{Error, Result};
@@ -20,7 +21,18 @@ pub struct OnnxKernel {
     arena: Vec<Vec<f32>>,
     count: usize,
     ids: Vec<i64>,
+    targets: Vec<i64>,
     gathered: Vec<Vec<f32>>,
+}
+
+/// What one run of the session takes: a row, and the place among the wanted tokens of the one that a
+/// model with targets is asked for.
+#[derive(Clone, Copy)]
+struct Line {
+    row: usize,
+    wanted: Option<usize>,
+    /// Whether the row's new state is taken from here.
+    last: bool,
 }
 
 /// A state on its way from one utterance to the next.
@@ -43,6 +55,7 @@ impl OnnxKernel {
             arena: vec![Vec::new(); states],
             count: 0,
             ids: Vec::new(),
+            targets: Vec::new(),
             gathered: vec![Vec::new(); states],
             signature,
         }
@@ -54,23 +67,15 @@ impl OnnxKernel {
     }
 
     fn check(&self, rows: Rows<'_>, wanted: Wanted<'_>, out: usize) -> Result<()> {
-        let size = self.signature.vocab_size;
-        let n = rows.tokens.len();
         let states = rows.from.iter().chain(rows.to).all(|&state| (state as usize) < self.count);
-        let offsets = &wanted.offsets;
-        let fits = rows.from.len() == n
-            && rows.to.len() == n
-            && offsets.len() == n + 1
-            && offsets.is_sorted()
-            && offsets.last().is_some_and(|&last| last as usize <= wanted.tokens.len().min(out));
-        if !states || !fits {
+        let n = rows.tokens.len();
+        if !states || rows.from.len() != n || rows.to.len() != n || !wanted.fits(n, out) {
             return Err(Error::Internal(format!("{}: rows that do not fit the states", self.lm)));
         }
-        let bad = rows.tokens.iter().chain(wanted.tokens.iter().filter(|&&token| token != BOUNDARY));
-        match bad.copied().find(|&token| token as usize >= size) {
-            Some(token) => Err(self.fail(format!("token {token} is outside the vocabulary of {size}"))),
-            None => Ok(()),
+        if self.signature.targets.is_some() && wanted.tokens.contains(&BOUNDARY) {
+            return Err(self.fail("it scores one token at a time and gives no word boundaries".to_owned()));
         }
+        known(rows.tokens, wanted, &self.signature).map_err(|what| self.fail(what))
     }
 
     fn fail(&self, what: String) -> Error {
@@ -122,35 +127,88 @@ impl StepKernel for OnnxKernel {
     fn run(&mut self, rows: Rows<'_>, wanted: Wanted<'_>, out: &mut [f32]) -> Result<()> {
         self.check(rows, wanted, out.len())?;
         let signature = self.signature.clone();
-        for first in (0..rows.tokens.len()).step_by(self.chunk) {
-            let n = self.chunk.min(rows.tokens.len() - first);
-            let chunk = first..first + n;
+        let lines = lines(&signature, wanted, rows.tokens.len());
+        for lines in lines.chunks(self.chunk) {
             self.ids.clear();
-            self.ids.extend(rows.tokens[chunk.clone()].iter().map(|&token| i64::from(token)));
+            self.ids.extend(lines.iter().map(|line| i64::from(rows.tokens[line.row])));
+            self.targets.clear();
+            let target = |line: &Line| line.wanted.map_or(0, |at| i64::from(wanted.tokens[at]));
+            self.targets.extend(lines.iter().map(target));
             for ((state, arena), to) in signature.states.iter().zip(&self.arena).zip(&mut self.gathered) {
-                gather(state, arena, &rows.from[chunk.clone()], to);
+                gather(state, arena, lines.iter().map(|line| rows.from[line.row]), to);
             }
             let (arena, starts) = (&mut self.arena, &self.starts);
             let read = |outputs: Outputs<'_>| {
-                for ((state, arena), from) in signature.states.iter().zip(arena).zip(outputs.states) {
-                    scatter(state, from, &rows.to[chunk.clone()], arena);
+                for ((state, arena), (_, from)) in signature.states.iter().zip(arena).zip(outputs.states) {
+                    scatter(
+                        state,
+                        from,
+                        lines.iter().map(|line| line.last.then(|| rows.to[line.row])),
+                        arena,
+                    );
                 }
-                let scores = outputs.log_probs.chunks_exact(signature.vocab_size);
-                for (row, scores) in chunk.clone().zip(scores) {
-                    let range = wanted.offsets[row] as usize..wanted.offsets[row + 1] as usize;
+                for (number, line) in lines.iter().enumerate() {
+                    let scores = Row::new(signature.kind, outputs.row(number, 0));
+                    if let Some(at) = line.wanted {
+                        out[at] = scores.ln(0);
+                        continue;
+                    }
+                    if signature.targets.is_some() {
+                        continue;
+                    }
+                    let range = wanted.offsets[line.row] as usize..wanted.offsets[line.row + 1] as usize;
                     for (&token, out) in wanted.tokens[range.clone()].iter().zip(&mut out[range]) {
                         *out = match token {
-                            BOUNDARY => mass(scores, starts),
-                            token => scores[token as usize],
+                            BOUNDARY => scores.mass(starts),
+                            token => scores.ln(token),
                         };
                     }
                 }
             };
+            let batch = Batch {
+                ids: &self.ids,
+                targets: &self.targets,
+                rows: lines.len(),
+                length: 1,
+                states: &self.gathered,
+                ..Batch::default()
+            };
             self.runner
-                .run(&self.ids, n, 1, &self.gathered, read)
+                .run(&signature, batch, read)
                 .map_err(|what| Error::Inference { lm: self.lm.to_string(), what })?;
         }
         Ok(())
+    }
+}
+
+/// The runs that rows need: one each, or one for each wanted token where a model asks for targets. Those
+/// that give new states come last, because a row may overwrite the state that it starts from.
+fn lines(signature: &Signature, wanted: Wanted<'_>, rows: usize) -> Vec<Line> {
+    let mut lines = Vec::with_capacity(rows);
+    let mut last = Vec::new();
+    for row in 0..rows {
+        let range = wanted.offsets[row] as usize..wanted.offsets[row + 1] as usize;
+        if signature.targets.is_none() || range.is_empty() {
+            last.push(Line { row, wanted: None, last: true });
+            continue;
+        }
+        let end = range.end - 1;
+        lines.extend((range.start..end).map(|at| Line { row, wanted: Some(at), last: false }));
+        last.push(Line { row, wanted: Some(end), last: true });
+    }
+    lines.append(&mut last);
+    lines
+}
+
+/// Refuses tokens that a model does not have.
+pub(super) fn known(tokens: &[u32], wanted: Wanted<'_>, signature: &Signature) -> Result<(), String> {
+    let size = signature.vocab_size;
+    let mut all = tokens.iter().chain(wanted.tokens.iter().filter(|&&token| token != BOUNDARY));
+    match all.find(|&&token| token as usize >= size) {
+        // No model of this kind can do without a first token.
+        Some(&u32::MAX) => Err("it cannot score without <s>; drop --no-bos".to_owned()),
+        Some(token) => Err(format!("token {token} is outside the vocabulary of {size}")),
+        None => Ok(()),
     }
 }
 
@@ -160,24 +218,30 @@ fn slot(state: &State, index: u32) -> std::ops::Range<usize> {
 }
 
 /// Copies the states of `from` into a tensor whose batch dimension is `state.batch`.
-fn gather(state: &State, arena: &[f32], from: &[u32], tensor: &mut Vec<f32>) {
+fn gather(
+    state: &State,
+    arena: &[f32],
+    from: impl ExactSizeIterator<Item = u32> + Clone,
+    tensor: &mut Vec<f32>,
+) {
     let (outer, inner) = split(state);
     tensor.clear();
     tensor.reserve(outer * inner * from.len());
     for part in 0..outer {
-        for &index in from {
+        for index in from.clone() {
             let at = slot(state, index).start + part * inner;
             tensor.extend_from_slice(&arena[at..at + inner]);
         }
     }
 }
 
-/// The inverse of [`gather`].
-fn scatter(state: &State, tensor: &[f32], to: &[u32], arena: &mut [f32]) {
+/// The inverse of [`gather`]; rows without an index are left out.
+fn scatter(state: &State, tensor: &[f32], to: impl Iterator<Item = Option<u32>> + Clone, arena: &mut [f32]) {
     let (outer, inner) = split(state);
     let mut values = tensor.chunks_exact(inner);
     for part in 0..outer {
-        for (&index, values) in to.iter().zip(&mut values) {
+        for (index, values) in to.clone().zip(&mut values) {
+            let Some(index) = index else { continue };
             let at = slot(state, index).start + part * inner;
             arena[at..at + inner].copy_from_slice(values);
         }
@@ -190,13 +254,8 @@ fn split(state: &State) -> (usize, usize) {
     (outer.iter().product(), inner.iter().product())
 }
 
-/// ln of the summed probability of `tokens`.
-fn mass(scores: &[f32], tokens: &[u32]) -> f32 {
-    tokens.iter().map(|&token| f64::from(scores[token as usize]).exp()).sum::<f64>().ln() as f32
-}
-
 /// What one run may give back; larger steps are run in parts.
-const MAX_OUTPUT_BYTES: usize = 64 << 20;
+pub(super) const MAX_OUTPUT_BYTES: usize = 64 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -207,11 +266,11 @@ mod tests {
         for batch in 0..3 {
             let mut dims = vec![2, 3, 4];
             dims[batch] = 1;
-            let state = State { input: String::new(), output: String::new(), dims, batch };
+            let state = State { input: String::new(), output: String::new(), dims, batch, grows: None };
             let size = state.size();
             let arena: Vec<f32> = (0..5 * size).map(|i| i as f32).collect();
             let mut tensor = Vec::new();
-            gather(&state, &arena, &[4, 0, 2], &mut tensor);
+            gather(&state, &arena, [4, 0, 2].into_iter(), &mut tensor);
             // The tensor is row-major over the shape with 3 rows in the batch dimension.
             let (_, inner) = split(&state);
             assert_eq!(tensor[..inner], arena[4 * size..4 * size + inner]);
@@ -220,17 +279,8 @@ mod tests {
             for index in [4, 0, 2] {
                 back[slot(&state, index)].fill(-1.0);
             }
-            scatter(&state, &tensor, &[4, 0, 2], &mut back);
+            scatter(&state, &tensor, [4, 0, 2].map(Some).into_iter(), &mut back);
             assert_eq!(back, arena);
         }
-    }
-
-    #[test]
-    fn mass_is_a_log_of_a_sum_and_never_panics() {
-        let scores = [0.25f32.ln(), 0.5f32.ln(), 0.25f32.ln()];
-        assert!((mass(&scores, &[0, 2]) - 0.5f32.ln()).abs() < 1e-7);
-        assert_eq!(mass(&[f32::NEG_INFINITY], &[0]), f32::NEG_INFINITY);
-        assert!(mass(&[f32::NAN, 0.0], &[0, 1]).is_nan());
-        assert_eq!(mass(&scores, &[]), f32::NEG_INFINITY);
     }
 }

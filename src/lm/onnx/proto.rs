@@ -62,6 +62,9 @@ pub struct Function {
     /// Its body.
     #[prost(message, repeated, tag = "7")]
     pub node: Vec<Node>,
+    /// The set it belongs to.
+    #[prost(string, tag = "10")]
+    pub domain: String,
 }
 
 /// A graph.
@@ -76,6 +79,9 @@ pub struct GraphProto {
     /// Weights.
     #[prost(message, repeated, tag = "5")]
     pub initializer: Vec<TensorProto>,
+    /// Weights that are mostly zeros.
+    #[prost(message, repeated, tag = "15")]
+    pub sparse_initializer: Vec<SparseTensor>,
     /// Inputs; old exporters list the weights here too.
     #[prost(message, repeated, tag = "11")]
     pub input: Vec<ValueInfo>,
@@ -113,18 +119,56 @@ pub struct Attribute {
     /// Its name.
     #[prost(string, tag = "1")]
     pub name: String,
+    /// A number.
+    #[prost(float, tag = "2")]
+    pub f: f32,
     /// An integer.
     #[prost(int64, tag = "3")]
     pub i: i64,
+    /// Text.
+    #[prost(bytes = "vec", tag = "4")]
+    pub s: Vec<u8>,
     /// A tensor.
     #[prost(message, optional, tag = "5")]
     pub t: Option<TensorProto>,
     /// A subgraph.
     #[prost(message, optional, tag = "6")]
     pub g: Option<GraphProto>,
+    /// Integers.
+    #[prost(int64, repeated, tag = "8")]
+    pub ints: Vec<i64>,
+    /// Texts.
+    #[prost(bytes = "vec", repeated, tag = "9")]
+    pub strings: Vec<Vec<u8>>,
+    /// Tensors.
+    #[prost(message, repeated, tag = "10")]
+    pub tensors: Vec<TensorProto>,
     /// Subgraphs.
     #[prost(message, repeated, tag = "11")]
     pub graphs: Vec<GraphProto>,
+    /// Which of the fields it is; [`INT`] for an integer.
+    #[prost(int32, tag = "20")]
+    pub kind: i32,
+    /// A tensor that is mostly zeros.
+    #[prost(message, optional, tag = "22")]
+    pub sparse_tensor: Option<SparseTensor>,
+    /// Tensors that are mostly zeros.
+    #[prost(message, repeated, tag = "23")]
+    pub sparse_tensors: Vec<SparseTensor>,
+}
+
+/// [`Attribute::kind`] of an integer.
+pub const INT: i32 = 2;
+
+/// A tensor of which only some values are stored.
+#[derive(Clone, PartialEq, Message)]
+pub struct SparseTensor {
+    /// The values.
+    #[prost(message, optional, tag = "1")]
+    pub values: Option<TensorProto>,
+    /// Where they belong.
+    #[prost(message, optional, tag = "2")]
+    pub indices: Option<TensorProto>,
 }
 
 /// A tensor without its values.
@@ -210,8 +254,9 @@ pub fn elements(model: &[u8]) -> Option<usize> {
     Some(count)
 }
 
-/// The fields of a message: their tags, and the bytes of those that have a length.
-struct Fields<'a>(&'a [u8]);
+/// The fields of a message: their tags, and the bytes of those that have a length. Ends where the
+/// bytes are no message.
+pub struct Fields<'a>(pub &'a [u8]);
 
 impl<'a> Iterator for Fields<'a> {
     type Item = (u32, Option<&'a [u8]>);

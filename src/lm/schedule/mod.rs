@@ -290,7 +290,7 @@ impl<K: StepKernel> Scorer for Scheduler<K> {
     }
 
     fn carry(&mut self, slot: Slot, node: u32) -> Result<Option<Carry>> {
-        if self.kernel.window().is_some() {
+        if !self.kernel.carries() {
             return Ok(None);
         }
         let flight = self.flight(slot)?;

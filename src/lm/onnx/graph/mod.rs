@@ -1,10 +1,21 @@
 //! What a model file says about itself, read before ONNX Runtime sees it.
 
-use std::collections::BTreeMap;
-use std::fmt;
-use std::path::{Component, Path, PathBuf};
+mod check;
+pub mod rewrite;
+mod types;
+mod values;
+mod walk;
+mod wire;
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf};
 
 use prost::Message;
+
+pub use types::{Dim, Dtype, Value, Weight};
+pub use values::values;
+pub use walk::{Ending, Projection, Walk, attribute};
+pub use wire::{Edit, apply};
 
 use super::proto;
 use crate::{Error, Result};
@@ -32,60 +43,12 @@ pub struct Graph {
     pub ops: BTreeMap<String, usize>,
     /// Weights.
     pub initializers: Vec<Weight>,
-    /// Files beside the model that hold weights.
-    pub external: Vec<PathBuf>,
+    /// Weights that lie in files beside the model.
+    pub external: Vec<External>,
     /// Whether any tensor or conversion is 16-bit floating point.
     pub half: bool,
-}
-
-/// An input or output.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Value {
-    /// Its name.
-    pub name: String,
-    /// Its element type; [`Dtype::UNDEFINED`] for what is no tensor.
-    pub dtype: Dtype,
-    /// Its dimensions; `None` where not even the rank is declared.
-    pub dims: Option<Vec<Dim>>,
-}
-
-/// A weight: its name and shape.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Weight {
-    /// Its name.
-    pub name: String,
-    /// Its element type.
-    pub dtype: Dtype,
-    /// Its dimensions.
-    pub dims: Vec<i64>,
-}
-
-/// One dimension.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Dim {
-    /// A fixed size.
-    Fixed(usize),
-    /// A symbol: equal symbols are equal sizes.
-    Symbol(String),
-    /// Anything.
-    Unknown,
-}
-
-/// An ONNX element type.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Dtype(pub i32);
-
-impl Dtype {
-    /// No tensor, or not declared.
-    pub const UNDEFINED: Self = Self(0);
-    /// 32-bit floating point.
-    pub const FLOAT: Self = Self(1);
-    /// 64-bit integers.
-    pub const INT64: Self = Self(7);
-    /// 16-bit floating point.
-    pub const FLOAT16: Self = Self(10);
-    /// 16-bit floating point with 8 bits of exponent.
-    pub const BFLOAT16: Self = Self(16);
+    /// Operations of the main graph.
+    pub(super) nodes: Vec<proto::Node>,
 }
 
 impl Graph {
@@ -108,7 +71,8 @@ impl Graph {
         }
         let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
         let graph = Self::parse(path, &bytes)?;
-        graph.check_external()?;
+        check::weights(path, &bytes)?;
+        check::external(path, &graph.external)?;
         Ok(graph)
     }
 
@@ -152,8 +116,7 @@ impl Graph {
             initializers: graph.initializer.iter().map(Weight::new).collect(),
             ..Self::default()
         };
-        let weights: std::collections::HashSet<&str> =
-            graph.initializer.iter().map(|tensor| tensor.name.as_str()).collect();
+        let weights: HashSet<&str> = graph.initializer.iter().map(|tensor| tensor.name.as_str()).collect();
         summary.inputs = graph
             .input
             .iter()
@@ -163,10 +126,13 @@ impl Graph {
         summary.half = summary.inputs.iter().chain(&summary.outputs).any(|value| value.dtype.is_half());
         summary.walk(&graph);
         for function in &model.functions {
-            summary.nodes(&function.node);
+            summary.count(&function.node);
         }
         summary.external.sort();
         summary.external.dedup();
+        check::operators(&summary.ops, &model.functions).map_err(|what| fail(&what))?;
+        check::order(&graph).map_err(|what| fail(&what))?;
+        summary.nodes = graph.node;
         Ok(summary)
     }
 
@@ -192,10 +158,11 @@ impl Graph {
         for tensor in &graph.initializer {
             self.tensor(tensor);
         }
-        self.nodes(&graph.node);
+        graph.sparse_initializer.iter().for_each(|tensor| self.sparse(tensor));
+        self.count(&graph.node);
     }
 
-    fn nodes(&mut self, nodes: &[proto::Node]) {
+    fn count(&mut self, nodes: &[proto::Node]) {
         for node in nodes {
             let name = match node.domain.as_str() {
                 "" | "ai.onnx" => node.op_type.clone(),
@@ -205,8 +172,11 @@ impl Graph {
             for attribute in &node.attribute {
                 // The target type of Cast.
                 self.half |= attribute.name == "to" && [10, 16].contains(&attribute.i);
-                if let Some(tensor) = &attribute.t {
+                for tensor in attribute.t.iter().chain(&attribute.tensors) {
                     self.tensor(tensor);
+                }
+                for tensor in attribute.sparse_tensor.iter().chain(&attribute.sparse_tensors) {
+                    self.sparse(tensor);
                 }
                 for graph in attribute.g.iter().chain(&attribute.graphs) {
                     self.walk(graph);
@@ -215,131 +185,45 @@ impl Graph {
         }
     }
 
+    fn sparse(&mut self, tensor: &proto::SparseTensor) {
+        for tensor in tensor.values.iter().chain(&tensor.indices) {
+            self.tensor(tensor);
+        }
+    }
+
     fn tensor(&mut self, tensor: &proto::TensorProto) {
         self.half |= Dtype(tensor.data_type).is_half();
-        let location = tensor.external_data.iter().find(|pair| pair.key == "location");
-        if tensor.data_location == 1 || location.is_some() {
-            self.external.push(location.map(|pair| pair.value.clone()).unwrap_or_default().into());
-        }
-    }
-
-    /// Weight files must lie in the model's directory, links resolved.
-    fn check_external(&self) -> Result<()> {
-        let fail = |what: String| Err(Error::model(&self.path, what));
-        let directory = self.path.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let root = directory.canonicalize().map_err(|e| Error::io(directory, e))?;
-        for location in &self.external {
-            let shown = location.display();
-            if location.as_os_str().is_empty()
-                || !location.components().all(|c| matches!(c, Component::Normal(_)))
-            {
-                return fail(format!(
-                    "its weights lie in `{shown}`, outside the model's directory; export it again"
-                ));
-            }
-            match root.join(location).canonicalize() {
-                Ok(file) if !file.starts_with(&root) => {
-                    return fail(format!(
-                        "`{shown}` leads outside the model's directory; copy the file itself there"
-                    ));
-                }
-                Ok(file) if file.is_file() => {}
-                _ => {
-                    return fail(format!(
-                        "its weights are in `{shown}`, which is missing; copy it beside the model"
-                    ));
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Dtype {
-    fn is_half(self) -> bool {
-        self == Self::FLOAT16 || self == Self::BFLOAT16
-    }
-}
-
-impl Value {
-    fn new(info: &proto::ValueInfo) -> Self {
-        let tensor = info.r#type.as_ref().and_then(|t| t.tensor_type.as_ref());
-        Self {
-            name: info.name.clone(),
-            dtype: Dtype(tensor.map_or(0, |t| t.elem_type)),
-            dims: tensor.and_then(|t| t.shape.as_ref()).map(|shape| shape.dim.iter().map(Dim::new).collect()),
+        if let Some(part) = External::of(tensor) {
+            self.external.push(part);
         }
     }
 }
 
-impl Weight {
-    fn new(tensor: &proto::TensorProto) -> Self {
-        Self { name: tensor.name.clone(), dtype: Dtype(tensor.data_type), dims: tensor.dims.clone() }
-    }
+/// Where the values of a weight lie that are not in the model's own file.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct External {
+    /// The file, as the model names it.
+    pub file: PathBuf,
+    /// The first byte.
+    pub offset: i64,
+    /// How many bytes, if the model says so.
+    pub length: Option<i64>,
 }
 
-impl Dim {
-    fn new(dim: &proto::Dimension) -> Self {
-        match (dim.dim_value, &dim.dim_param) {
-            (Some(size), _) => usize::try_from(size).map_or(Self::Unknown, Self::Fixed),
-            (None, Some(symbol)) if !symbol.is_empty() => Self::Symbol(symbol.clone()),
-            _ => Self::Unknown,
-        }
+impl External {
+    fn of(tensor: &proto::TensorProto) -> Option<Self> {
+        let text =
+            |key: &str| tensor.external_data.iter().find(|pair| pair.key == key).map(|pair| &pair.value);
+        let location = text("location");
+        // What is no number is refused as one that makes no sense.
+        let number = |key| text(key).map(|text| text.trim().parse().unwrap_or(-1));
+        (tensor.data_location == 1 || location.is_some()).then(|| Self {
+            file: location.cloned().unwrap_or_default().into(),
+            offset: number("offset").unwrap_or(0),
+            length: number("length"),
+        })
     }
 }
-
-/// As the field writes it: `tokens int64 [N, L]`.
-impl fmt::Display for Value {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} ", self.name, self.dtype)?;
-        match &self.dims {
-            Some(dims) => {
-                let dims: Vec<String> = dims.iter().map(Dim::to_string).collect();
-                write!(f, "[{}]", dims.join(", "))
-            }
-            None => f.write_str("[..]"),
-        }
-    }
-}
-
-impl fmt::Display for Dim {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Fixed(size) => write!(f, "{size}"),
-            Self::Symbol(symbol) => f.write_str(symbol),
-            Self::Unknown => f.write_str("?"),
-        }
-    }
-}
-
-impl fmt::Display for Dtype {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match DTYPES.get(usize::try_from(self.0).unwrap_or(usize::MAX)) {
-            Some(name) => f.write_str(name),
-            None => write!(f, "type {}", self.0),
-        }
-    }
-}
-
-const DTYPES: [&str; 17] = [
-    "undefined",
-    "float32",
-    "uint8",
-    "int8",
-    "uint16",
-    "int16",
-    "int32",
-    "int64",
-    "string",
-    "bool",
-    "float16",
-    "float64",
-    "uint32",
-    "uint64",
-    "complex64",
-    "complex128",
-    "bfloat16",
-];
 
 /// Protobuf's own limit.
 const MAX_BYTES: u64 = 1 << 31;
@@ -362,7 +246,7 @@ mod tests {
         proto::Model {
             ir_version: 9,
             graph: Some(proto::GraphProto {
-                node: vec![node.clone(), node],
+                node: vec![proto::Node { output: vec!["y".into()], ..node.clone() }, node],
                 initializer: vec![weight],
                 input: vec![value("x"), value("w")],
                 output: vec![value("y")],
@@ -424,7 +308,7 @@ mod tests {
             assert!(message.contains(what), "{location}: {message}");
         }
         std::fs::write(directory.path().join("m.data"), b"x").unwrap();
-        assert_eq!(Graph::read(&path).unwrap().external, [PathBuf::from("m.data")]);
+        assert_eq!(Graph::read(&path).unwrap().external[0].file, Path::new("m.data"));
     }
 
     proptest::proptest! {

@@ -1,0 +1,315 @@
+//! From a file to a session that is ready to score: what the model is, and the best way to run it.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::task::Poll;
+
+use super::Parts;
+use super::graph::{Dtype, Edit, Graph, rewrite};
+use super::probe::{self, Facts};
+use super::session::{Device, Plan, Runner, Source};
+use super::signature::{Draft, Finding, Ids, Kind, Layout, Run, Signature, State};
+use crate::lm::{Job, Limits, Scores};
+use crate::trie::{self, Trie};
+use crate::{Error, Result};
+
+/// A model that is ready.
+pub(super) struct Opened {
+    /// The file as it is.
+    pub graph: Graph,
+    /// The file as it is run.
+    pub source: Source,
+    pub signature: Arc<Signature>,
+    pub runner: Runner,
+    pub plan: Plan,
+    /// Scores depend on batch mates.
+    pub alone: bool,
+    pub warnings: Vec<String>,
+}
+
+/// A model on the way: a file with changes, understood and loaded.
+struct Candidate {
+    source: Source,
+    graph: Graph,
+    draft: Draft,
+    signature: Signature,
+    runner: Runner,
+    plan: Plan,
+}
+
+/// Opens the model at `path`. `ends` are the tokens before and after a sentence, where the caller knows
+/// them and the model need not.
+///
+/// # Errors
+/// If the file is damaged or no model that can be scored, or there is no ONNX Runtime.
+pub(super) fn open(path: &Path, device: Device, ends: Option<(u32, u32)>) -> Result<Opened> {
+    let graph = Graph::read(path)?;
+    let mut draft = Signature::detect(&graph)?;
+    if let Some((bos, eos)) = ends {
+        draft.specials.bos = draft.specials.bos.or(Some((bos, "the vocabulary")));
+        draft.specials.eos = draft.specials.eos.or(Some((eos, "the vocabulary")));
+    }
+    let plan = Plan { device: device.decide()?, threads: 1, half: graph.half };
+    let alone = is_dynamic(&graph);
+    let source = Source { path: path.to_path_buf(), edits: Vec::new(), external: !graph.external.is_empty() };
+    let mut found = load(source, graph.clone(), draft, plan, alone)?;
+    if found.draft.sidecar.rewrite != Some(false) && !found.draft.own && !alone {
+        found = improved(found);
+    }
+    let warnings = if alone {
+        vec![
+            "dynamically quantised: a score depends on what it is batched with, so that each batch holds one \
+             utterance; use the float32 model for the same scores everywhere"
+                .to_owned(),
+        ]
+    } else {
+        Vec::new()
+    };
+    let Candidate { source, signature, runner, .. } = found;
+    Ok(Opened { graph, source, signature: Arc::new(signature), runner, plan, alone, warnings })
+}
+
+/// What a user should know of a model that is run sentence by sentence although it need not be.
+pub(super) fn slow(signature: &Signature) -> Option<String> {
+    let recurrent = signature
+        .cell
+        .as_deref()
+        .is_some_and(|cell| ["LSTM", "GRU", "RNN"].iter().any(|name| cell.starts_with(name)));
+    recurrent.then(|| {
+        "its states could not be reached, so that every hypothesis is run from its beginning; export it with its \
+         states as inputs and outputs and free sizes to be faster"
+            .to_owned()
+    })
+}
+
+/// Loads a model with floating point of other sizes at its ends made float32, and tries it.
+fn load(
+    mut source: Source,
+    mut graph: Graph,
+    mut draft: Draft,
+    plan: Plan,
+    dynamic: bool,
+) -> Result<Candidate> {
+    let edits = rewrite::float_ends(&graph, &draft.signature.tokens.ids.name);
+    if !edits.is_empty() {
+        let changed;
+        (source, changed) = stage(&source, edits)?;
+        let specials = draft.specials;
+        draft = Signature::detect_with(&changed, draft.sidecar)
+            .map_err(|what| Error::model(&graph.path, what))?;
+        draft.specials = specials;
+        // Sums of 16-bit numbers are as coarse inside as they were.
+        graph = Graph { half: graph.half, ..changed };
+    }
+    let mut runner = Runner::new(&source, plan)?;
+    let facts = Facts { graph: &graph, dynamic };
+    let signature =
+        probe::settle(&mut runner, &draft, facts).map_err(|what| Error::model(&graph.path, what))?;
+    Ok(Candidate { source, graph, draft, signature, runner, plan })
+}
+
+/// The source with one more stage of changes, and the graph it then has.
+fn stage(source: &Source, edits: Vec<Edit>) -> Result<(Source, Graph)> {
+    let mut stages = source.edits.clone();
+    stages.push(edits.into());
+    let source = Source { edits: stages, ..source.clone() };
+    let bytes = source.changed()?.unwrap_or_default();
+    let graph = Graph::parse(&source.path, &bytes)?;
+    Ok((source, graph))
+}
+
+/// The same model, changed so that it can be run in steps, if there is a way that keeps its scores.
+fn improved(mut old: Candidate) -> Candidate {
+    if old.signature.run == Run::Steps || !old.signature.context.is_empty() || old.signature.grows() {
+        return old;
+    }
+    let (mut tried, mut why) = (false, String::new());
+    for (free, states) in [(false, true), (true, false), (true, true)] {
+        let attempt = change(&old, free, states).and_then(|new| new.map(|new| same(&old, new)).transpose());
+        match attempt {
+            Ok(Some(mut new)) => {
+                let what = match (free, states) {
+                    (true, true) => "its sizes freed and its states made inputs and outputs",
+                    (true, false) => "its fixed sizes freed",
+                    _ => "its states made inputs and outputs",
+                };
+                let mut findings = old.signature.findings;
+                findings.push(Finding {
+                    what: "rewritten",
+                    value: what.to_owned(),
+                    why: format!("scores stay within {:.0e} a token", new.1),
+                });
+                new.0.signature.findings = findings;
+                return new.0;
+            }
+            Ok(None) => {}
+            Err(error) => {
+                tried = true;
+                why = error.to_string();
+            }
+        }
+    }
+    if tried {
+        log::debug!("{}: run as it is: {why}", old.source.path.display());
+        old.signature.found("run as it is", "rewriting it would not keep its scores", "tried");
+    }
+    old
+}
+
+/// Changes a model; `None` where there is nothing of that kind to change.
+fn change(old: &Candidate, free: bool, states: bool) -> Result<Option<Candidate>> {
+    let tokens = &old.signature.tokens;
+    let bound = tokens.length.is_some_and(|length| length > 1) || tokens.batch.is_some();
+    if free != bound
+        || matches!(old.signature.run, Run::Window(_))
+        || states != old.signature.states.is_empty()
+    {
+        return Ok(None);
+    }
+    let (mut source, mut graph) = (old.source.clone(), old.graph.clone());
+    let mut signature = old.draft.signature.clone();
+    signature.tokens = tokens.clone();
+    signature.states.clone_from(&old.signature.states);
+    signature.layout = old.signature.layout;
+    if free {
+        let batches: Vec<(String, usize)> =
+            old.signature.states.iter().map(|state| (state.input.clone(), state.batch)).collect();
+        (source, graph) = stage(&source, rewrite::free_sizes(&graph, &tokens.ids.name, &batches))?;
+        (signature.tokens.length, signature.tokens.batch) = (None, None);
+    }
+    if states {
+        let Some(exposed) = rewrite::expose_states(&graph, &tokens.ids.name, &signature.output) else {
+            return Ok(None);
+        };
+        (source, graph) = stage(&source, exposed.edits)?;
+        if exposed.cut {
+            signature.tokens.ids = Ids { name: exposed.tokens, dtype: Dtype::INT64 };
+        }
+        if signature.output != exposed.output {
+            signature.output = exposed.output;
+            signature.layout = Layout::Each { time_major: false, flat: true };
+            signature.kind = Kind::Logits;
+        }
+        signature.adds_ends = false;
+        signature.targets = None;
+        let left = |ids: &Ids| graph.input(&ids.name).is_some();
+        signature.lengths = signature.lengths.filter(left);
+        signature.fills.retain(|fill| left(&fill.ids));
+        let state = |(input, output, size): (String, String, usize)| State {
+            input,
+            output,
+            dims: vec![1, 1, size],
+            batch: 1,
+            grows: None,
+        };
+        signature.states = exposed.states.into_iter().map(state).collect();
+        let known =
+            1 + signature.states.len() + signature.fills.len() + usize::from(signature.lengths.is_some());
+        if graph.inputs.len() != known {
+            return Ok(None);
+        }
+    }
+    let mut draft = Draft { signature, ..old.draft.clone() };
+    draft.sidecar.scores = draft.sidecar.scores.filter(|&kind| kind != Kind::NegativeLog);
+    let mut runner = Runner::new(&source, old.plan)?;
+    let facts = Facts { graph: &graph, dynamic: false };
+    let signature =
+        probe::settle(&mut runner, &draft, facts).map_err(|what| Error::model(&source.path, what))?;
+    if signature.run != Run::Steps {
+        return Err(Error::model(&source.path, "cannot be run in steps"));
+    }
+    Ok(Some(Candidate { source, graph, draft, signature, runner, plan: old.plan }))
+}
+
+/// The changed model with the largest difference of a token's score, if it is small enough. What the old
+/// one learnt of the ends of a sentence stays.
+fn same(old: &Candidate, mut new: Candidate) -> Result<(Candidate, f64)> {
+    (new.signature.bos, new.signature.eos, new.signature.unk) =
+        (old.signature.bos, old.signature.eos, old.signature.unk);
+    let trie = Arc::new(sentences(&old.signature));
+    let expected = scores(old, &trie)?;
+    let got = scores(&new, &trie)?;
+    let totals = |scores: &Scores| match scores {
+        Scores::Sentences(totals) => totals.clone(),
+        Scores::Nodes { ln, .. } => trie
+            .ends
+            .iter()
+            .map(|&end| trie.path(end).map(|node| f64::from(ln[node as usize])).sum())
+            .collect(),
+    };
+    let (a, b, tokens): (Vec<f64>, Vec<f64>, Vec<usize>) = match (&expected, &got) {
+        (Scores::Nodes { ln: a, .. }, Scores::Nodes { ln: b, .. }) => {
+            let wide = |ln: &[f32]| ln.iter().map(|&value| f64::from(value)).collect();
+            (wide(a), wide(b), vec![1; a.len()])
+        }
+        _ => (totals(&expected), totals(&got), trie.ends.iter().map(|&end| trie.path(end).count()).collect()),
+    };
+    let mut worst = 0f64;
+    for ((a, b), tokens) in a.iter().zip(&b).zip(tokens) {
+        let apart = (a - b).abs() / tokens.max(1) as f64;
+        // Both may be impossible.
+        if a != b && (apart.is_nan() || apart > NEAR * (1.0 + a.abs() / 10.0)) {
+            return Err(Error::model(&new.source.path, format!("rewritten it gives {b}, not {a}")));
+        }
+        worst = if a == b { worst } else { worst.max(apart) };
+    }
+    Ok((new, worst))
+}
+
+/// Scores of a trie by the very code that scores for users.
+fn scores(model: &Candidate, trie: &Arc<Trie>) -> Result<Scores> {
+    let parts = Parts {
+        name: "trial".into(),
+        signature: Arc::new(model.signature.clone()),
+        starts: Arc::new([]),
+        alone: false,
+    };
+    let limits = Limits { rows: 64, step_time: None, alone: false, threads: 1 };
+    // The session goes into the scorer: a second one is made for it.
+    let runner = Runner::new(&model.source, model.plan)?;
+    let mut scorer = parts.scorer(runner, &limits);
+    let job = Job {
+        trie: trie.clone(),
+        start: None,
+        context: Arc::new([]),
+        deadline: None,
+        boundaries: false,
+        keep: false,
+    };
+    let slot = scorer.submit(job)?;
+    loop {
+        if let Poll::Ready(scores) = scorer.take(slot) {
+            return scores;
+        }
+        scorer.step()?;
+    }
+}
+
+/// Short sentences that share their beginnings.
+fn sentences(signature: &Signature) -> Trie {
+    let size = signature.vocab_size as u32;
+    let word = |number: u32| {
+        let token = if size < 2 { 0 } else { 1 + number * 7919 % (size - 1) };
+        // The end of a sentence inside one would be no fair trial.
+        if token == signature.eos { (token + 1) % size } else { token }
+    };
+    let mut builder = trie::Builder::default();
+    builder.start(signature.bos);
+    for (first, count) in [(0, 0), (1, 1), (1, 3), (1, 8), (3, 5)] {
+        let mut ids: Vec<u32> = (first..first + count).map(word).collect();
+        ids.push(signature.eos);
+        let words: Vec<u32> = (0..ids.len() as u32).collect();
+        builder.push(&ids, &words);
+    }
+    builder.finish()
+}
+
+/// Whether activations are quantised by the range they have in a batch.
+fn is_dynamic(graph: &Graph) -> bool {
+    ["DynamicQuantizeLinear", "com.microsoft::DynamicQuantizeLSTM", "com.microsoft::DynamicQuantizeMatMul"]
+        .iter()
+        .any(|&op| graph.ops.contains_key(op))
+}
+
+/// How far a token's score may move when a model is rewritten.
+const NEAR: f64 = 1e-5;
