@@ -1,4 +1,5 @@
-//! Rows (distinct histories) a second of the ONNX kernel, by the number of rows in a step.
+//! Rows (distinct histories) a second of the ONNX kernel, by the number of rows in a step: the model
+//! run whole, and with its output layer split off.
 //!
 //! Runs on the shipped English model where it is present, else on a tiny one, which shows the
 //! overhead of a step.
@@ -6,7 +7,8 @@
 use std::hint::black_box;
 use std::path::Path;
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use secondpass::lm::onnx::{OnnxLm, OnnxOptions};
 use secondpass::lm::{Rows, StepKernel, Wanted};
 
@@ -16,15 +18,21 @@ fn steps(criterion: &mut Criterion) {
         ["models/en/lstm/model.onnx", "fixtures/models/tiny-lstm/model.onnx"].map(|path| root.join(path));
     let named = std::env::var_os("SECONDPASS_BENCH_MODEL").map(Into::into);
     let path = named.or_else(|| models.into_iter().find(|path| path.exists())).expect("a model");
-    let opened = OnnxLm::open(&path, "lm", &OnnxOptions::default());
-    let lm = match opened {
-        Ok(lm) => lm,
-        Err(error) => return eprintln!("skipped: kernel ({error})"),
-    };
+    let mut group = criterion.benchmark_group("kernel");
+    for (name, split) in [("whole", false), ("split", true)] {
+        let options = OnnxOptions { split: Some(split), ..OnnxOptions::default() };
+        match OnnxLm::open(&path, "lm", &options) {
+            Ok(lm) => run(&mut group, name, &lm),
+            Err(error) => eprintln!("skipped: kernel ({error})"),
+        }
+    }
+    group.finish();
+}
+
+fn run(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, lm: &OnnxLm) {
     let size = lm.signature().vocab_size as u32;
     let mut kernel = lm.kernel(1).expect("a session");
     kernel.reserve(256).expect("memory");
-    let mut group = criterion.benchmark_group("kernel");
     for n in [1, 8, 32, 128u32] {
         let tokens: Vec<u32> = (0..n).map(|row| row * 37 % size).collect();
         let from: Vec<u32> = (0..n).collect();
@@ -33,7 +41,7 @@ fn steps(criterion: &mut Criterion) {
         let mut out = vec![0.0; wanted.len()];
         from.iter().for_each(|&state| kernel.reset(state));
         group.throughput(Throughput::Elements(u64::from(n)));
-        group.bench_function(BenchmarkId::from_parameter(n), |bencher| {
+        group.bench_function(BenchmarkId::new(name, n), |bencher| {
             bencher.iter(|| {
                 let rows = Rows { tokens: &tokens, from: &from, to: &from };
                 kernel.run(rows, Wanted { tokens: &wanted, offsets: &offsets }, &mut out).expect("a step");
@@ -41,7 +49,6 @@ fn steps(criterion: &mut Criterion) {
             });
         });
     }
-    group.finish();
 }
 
 criterion_group!(benches, steps);

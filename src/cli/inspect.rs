@@ -66,7 +66,11 @@ fn neural(path: &Path, arguments: &Args, messages: &Messages, out: &mut String) 
     for (key, value) in &graph.metadata {
         *out += &format!("metadata     {key} = {value}\n");
     }
-    let options = OnnxOptions { device: arguments.device.parse()?, runtime: arguments.onnxruntime.clone() };
+    let options = OnnxOptions {
+        device: arguments.device.parse()?,
+        runtime: arguments.onnxruntime.clone(),
+        ..OnnxOptions::default()
+    };
     // Everything above needs no runtime; what follows tries the model for real.
     let model = OnnxLm::open(path, "model", &options)?;
     let signature = model.signature();

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use super::cut::Cut;
+use super::head;
 use super::scores::Row;
 use super::session::{Batch, Outputs, Runner};
 use super::signature::{Signature, State};
@@ -13,6 +15,9 @@ pub struct OnnxKernel {
     lm: Arc<str>,
     signature: Arc<Signature>,
     runner: Runner,
+    /// Where the runner gives hidden states: the layer that makes scores of them.
+    cut: Option<Cut>,
+    scratch: head::Scratch,
     /// Tokens that start a word, and `</s>`.
     starts: Arc<[u32]>,
     /// Rows that one run of the session may have.
@@ -43,13 +48,22 @@ struct Saved {
 }
 
 impl OnnxKernel {
-    pub(super) fn new(lm: Arc<str>, signature: Arc<Signature>, runner: Runner, starts: Arc<[u32]>) -> Self {
+    pub(super) fn new(
+        lm: Arc<str>,
+        signature: Arc<Signature>,
+        runner: Runner,
+        cut: Option<Cut>,
+        starts: Arc<[u32]>,
+    ) -> Self {
         let states = signature.states.len();
-        // What one run gives back for a row: its scores and its states.
-        let row = signature.vocab_size * size_of::<f32>() + signature.state_bytes();
+        // What one run gives back for a row: its scores or hidden state, and its states.
+        let given = cut.as_ref().map_or(signature.vocab_size, |cut| cut.signature.vocab_size);
+        let row = given * size_of::<f32>() + signature.state_bytes();
         Self {
             lm,
             runner,
+            cut,
+            scratch: head::Scratch::default(),
             starts,
             chunk: (MAX_OUTPUT_BYTES / row).max(1),
             arena: vec![Vec::new(); states],
@@ -59,6 +73,14 @@ impl OnnxKernel {
             gathered: vec![Vec::new(); states],
             signature,
         }
+    }
+
+    pub(super) fn vocab_size(&self) -> usize {
+        self.signature.vocab_size
+    }
+
+    pub(super) fn into_runner(self) -> Runner {
+        self.runner
     }
 
     #[cfg(test)]
@@ -138,6 +160,7 @@ impl StepKernel for OnnxKernel {
                 gather(state, arena, lines.iter().map(|line| rows.from[line.row]), to);
             }
             let (arena, starts) = (&mut self.arena, &self.starts);
+            let (cut, scratch) = (&self.cut, &mut self.scratch);
             let read = |outputs: Outputs<'_>| {
                 for ((state, arena), (_, from)) in signature.states.iter().zip(arena).zip(outputs.states) {
                     scatter(
@@ -146,6 +169,13 @@ impl StepKernel for OnnxKernel {
                         lines.iter().map(|line| line.last.then(|| rows.to[line.row])),
                         arena,
                     );
+                }
+                if let Some(cut) = cut {
+                    // One line a row, in order: only models with targets have others.
+                    let rows = lines[0].row..=lines[0].row + lines.len();
+                    let wanted = Wanted { offsets: &wanted.offsets[rows], ..wanted };
+                    cut.head.run(outputs.scores, wanted, out, scratch);
+                    return;
                 }
                 for (number, line) in lines.iter().enumerate() {
                     let scores = Row::new(signature.kind, outputs.row(number, 0));
@@ -173,8 +203,9 @@ impl StepKernel for OnnxKernel {
                 states: &self.gathered,
                 ..Batch::default()
             };
+            let given = self.cut.as_ref().map_or(&signature, |cut| &cut.signature);
             self.runner
-                .run(&signature, batch, read)
+                .run(given, batch, read)
                 .map_err(|what| Error::Inference { lm: self.lm.to_string(), what })?;
         }
         Ok(())

@@ -5,6 +5,7 @@
 //! ([`graph::rewrite`]), and kept only if the scores stay. Kernels then run it: steps from states, windows
 //! or growing histories under the scheduler, or whole sentences.
 
+mod cut;
 pub mod graph;
 pub mod head;
 pub mod install;
@@ -27,6 +28,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub use kernel::OnnxKernel;
 pub use session::Device;
 
+use self::cut::Cut;
 use self::graph::Graph;
 use self::open::Opened;
 use self::prefix::PrefixKernel;
@@ -46,6 +48,9 @@ pub struct OnnxOptions {
     pub device: Device,
     /// The ONNX Runtime library, instead of searching for one.
     pub runtime: Option<PathBuf>,
+    /// Whether to run the output layer here rather than in ONNX Runtime ([`head`]), where that is
+    /// possible; by itself, where it pays.
+    pub split: Option<bool>,
 }
 
 /// A causal language model in an ONNX file.
@@ -57,6 +62,8 @@ pub struct OnnxLm {
     spec: Spec,
     device: Device,
     starts: Arc<[u32]>,
+    /// The model as it is run, where its output layer was split off.
+    cut: Option<Cut>,
     /// Scores depend on what is in the batch, so that a batch is one utterance.
     alone: bool,
     half: bool,
@@ -99,7 +106,7 @@ impl OnnxLm {
         if options.runtime.is_some() {
             runtime::configure(options.runtime.as_deref());
         }
-        let Opened { graph, source, signature, runner, plan, alone, mut warnings } =
+        let Opened { graph, run, source, signature, runner, plan, alone, rewrite, mut warnings } =
             open::open(path, options.device, ends)?;
         let vocab = vocab(path.parent().unwrap_or(Path::new("")), &signature)?;
         check_vocab(&graph, &signature, &*vocab)?;
@@ -118,9 +125,17 @@ impl OnnxLm {
             warnings,
             vocab,
         };
+        let starts = starts(&*spec.vocab, &signature);
+        let model = open::Whole { graph: &run, source: &source, signature, plan };
+        let wanted = rewrite && !alone && options.split.unwrap_or(true);
+        let (signature, runner, cut) = match wanted {
+            true => model.cut(runner, &starts, options.split == Some(true))?,
+            false => (model.signature, runner, None),
+        };
         Ok(Self {
             name: name.into(),
-            starts: starts(&*spec.vocab, &signature),
+            starts,
+            cut,
             half: plan.half,
             device: plan.device,
             graph,
@@ -142,7 +157,8 @@ impl OnnxLm {
             return Err(Error::model(&self.graph.path, "is not run in steps from states"));
         }
         let runner = self.runner(threads)?;
-        Ok(OnnxKernel::new(self.name.clone(), self.signature.clone(), runner, self.starts.clone()))
+        let (signature, starts) = (self.signature.clone(), self.starts.clone());
+        Ok(OnnxKernel::new(self.name.clone(), signature, runner, self.cut.clone(), starts))
     }
 
     fn runner(&self, threads: usize) -> Result<Runner> {
@@ -150,7 +166,7 @@ impl OnnxLm {
         let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).take();
         match spare {
             Some((made, runner)) if made == plan => Ok(runner),
-            _ => Runner::new(&self.source, plan),
+            _ => Runner::new(self.cut.as_ref().map_or(&self.source, |cut| &cut.source), plan),
         }
     }
 
@@ -187,6 +203,7 @@ impl LanguageModel for OnnxLm {
             name: self.name.clone(),
             signature: self.signature.clone(),
             starts: self.starts.clone(),
+            cut: self.cut.clone(),
             alone: self.alone,
         };
         Ok(parts.scorer(runner, limits))
@@ -198,17 +215,19 @@ struct Parts {
     name: Arc<str>,
     signature: Arc<Signature>,
     starts: Arc<[u32]>,
+    cut: Option<Cut>,
     alone: bool,
 }
 
 impl Parts {
     fn scorer(self, runner: Runner, limits: &Limits) -> Box<dyn Scorer> {
-        let Self { name, signature, starts, alone } = self;
+        let Self { name, signature, starts, cut, alone } = self;
         let limits = Limits { alone: limits.alone || alone, ..limits.clone() };
         let lm = name.clone();
         match signature.run {
             Run::Steps => {
-                Box::new(Scheduler::new(OnnxKernel::new(name, signature, runner, starts), &lm, &limits))
+                let kernel = OnnxKernel::new(name, signature, runner, cut, starts);
+                Box::new(Scheduler::new(kernel, &lm, &limits))
             }
             Run::Window(length) => {
                 let kernel = WindowKernel::new(name, signature, runner, starts, length);

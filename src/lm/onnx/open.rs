@@ -5,11 +5,14 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use super::Parts;
+use super::cut::Cut;
 use super::graph::{Dtype, Edit, Graph, rewrite};
+use super::head::Head;
+use super::kernel::OnnxKernel;
 use super::probe::{self, Facts};
 use super::session::{Device, Plan, Runner, Source};
 use super::signature::{Draft, Finding, Ids, Kind, Layout, Run, Signature, State};
-use crate::lm::{Job, Limits, Scores};
+use crate::lm::{BOUNDARY, Job, Limits, Rows, Scores, StepKernel, Wanted};
 use crate::trie::{self, Trie};
 use crate::{Error, Result};
 
@@ -17,6 +20,8 @@ use crate::{Error, Result};
 pub(super) struct Opened {
     /// The file as it is.
     pub graph: Graph,
+    /// The graph as it is run.
+    pub run: Graph,
     /// The file as it is run.
     pub source: Source,
     pub signature: Arc<Signature>,
@@ -24,7 +29,18 @@ pub(super) struct Opened {
     pub plan: Plan,
     /// Scores depend on batch mates.
     pub alone: bool,
+    /// Whether it may be changed to be faster.
+    pub rewrite: bool,
     pub warnings: Vec<String>,
+}
+
+/// A model that can be run whole.
+pub(super) struct Whole<'a> {
+    /// As it is run.
+    pub graph: &'a Graph,
+    pub source: &'a Source,
+    pub signature: Arc<Signature>,
+    pub plan: Plan,
 }
 
 /// A model on the way: a file with changes, understood and loaded.
@@ -65,8 +81,9 @@ pub(super) fn open(path: &Path, device: Device, ends: Option<(u32, u32)>) -> Res
     } else {
         Vec::new()
     };
-    let Candidate { source, signature, runner, .. } = found;
-    Ok(Opened { graph, source, signature: Arc::new(signature), runner, plan, alone, warnings })
+    let rewrite = found.draft.sidecar.rewrite != Some(false);
+    let Candidate { source, graph: run, signature, runner, .. } = found;
+    Ok(Opened { graph, run, source, signature: Arc::new(signature), runner, plan, alone, rewrite, warnings })
 }
 
 /// What a user should know of a model that is run sentence by sentence although it need not be.
@@ -116,6 +133,92 @@ fn stage(source: &Source, edits: Vec<Edit>) -> Result<(Source, Graph)> {
     let bytes = source.changed()?.unwrap_or_default();
     let graph = Graph::parse(&source.path, &bytes)?;
     Ok((source, graph))
+}
+
+impl Whole<'_> {
+    /// Splits the output layer off where that keeps the scores and pays, or, `always`, where it can be
+    /// done at all.
+    ///
+    /// # Errors
+    /// If the whole model fails.
+    pub fn cut(
+        self,
+        runner: Runner,
+        starts: &Arc<[u32]>,
+        always: bool,
+    ) -> Result<(Arc<Signature>, Runner, Option<Cut>)> {
+        let Self { graph, source, signature, plan } = self;
+        let pays = plan.device == Device::Cpu && Head::pays(signature.vocab_size);
+        if !(always || pays) {
+            return Ok((signature, runner, None));
+        }
+        let Some((cut, hidden)) = Cut::new(source, graph, &signature, plan, starts)? else {
+            return Ok((signature, runner, None));
+        };
+        let kernel =
+            |runner, cut| OnnxKernel::new("trial".into(), signature.clone(), runner, cut, starts.clone());
+        let (mut whole, mut split) = (kernel(runner, None), kernel(hidden, Some(cut.clone())));
+        let expected = trial(&mut whole)?;
+        let got = trial(&mut split).unwrap_or_default();
+        let apart = |(a, b): (&f32, &f32)| if a == b { 0.0 } else { f64::from((a - b).abs()) };
+        let pairs = || expected.iter().zip(&got);
+        // Said so that NaN is not near.
+        let near = |(a, b)| apart((a, b)) <= NEAR * (1.0 + f64::from(a.abs()) / 10.0);
+        if got.len() != expected.len() || !pairs().all(near) {
+            return Ok((signature, whole.into_runner(), None));
+        }
+        let worst = pairs().map(apart).fold(0.0, f64::max);
+        drop(whole);
+        let mut told = (*signature).clone();
+        told.findings.push(Cut::finding(worst));
+        Ok((Arc::new(told), split.into_runner(), Some(cut)))
+    }
+}
+
+/// Scores of some tokens and of all word starts after a few histories of one and of two tokens.
+fn trial(kernel: &mut OnnxKernel) -> Result<Vec<f32>> {
+    const ROWS: u32 = 5;
+    const EACH: u32 = 7;
+    let size = kernel.vocab_size() as u32;
+    kernel.reserve(ROWS as usize)?;
+    (0..ROWS).for_each(|state| kernel.reset(state));
+    let states: Vec<u32> = (0..ROWS).collect();
+    let offsets: Vec<u32> = (0..=ROWS).map(|row| row * (EACH + 1)).collect();
+    let mut all = Vec::new();
+    for step in 0..2 {
+        let tokens: Vec<u32> = (0..ROWS).map(|row| (step * 31 + row * 7919) % size).collect();
+        let wanted = (0..ROWS)
+            .flat_map(|row| (0..EACH).map(move |at| (row * 977 + at * 104_729) % size).chain([BOUNDARY]));
+        let wanted: Vec<u32> = wanted.collect();
+        let mut out = vec![f32::NAN; wanted.len()];
+        let rows = Rows { tokens: &tokens, from: &states, to: &states };
+        kernel.run(rows, Wanted { tokens: &wanted, offsets: &offsets }, &mut out)?;
+        all.append(&mut out);
+    }
+    Ok(all)
+}
+
+impl Parts {
+    /// Scores of a trie by the very code that scores for users.
+    fn scores(self, runner: Runner, trie: &Arc<Trie>) -> Result<Scores> {
+        let limits = Limits { rows: 64, step_time: None, alone: false, threads: 1 };
+        let mut scorer = self.scorer(runner, &limits);
+        let job = Job {
+            trie: trie.clone(),
+            start: None,
+            context: Arc::new([]),
+            deadline: None,
+            boundaries: false,
+            keep: false,
+        };
+        let slot = scorer.submit(job)?;
+        loop {
+            if let Poll::Ready(scores) = scorer.take(slot) {
+                return scores;
+            }
+            scorer.step()?;
+        }
+    }
 }
 
 /// The same model, changed so that it can be run in steps, if there is a way that keeps its scores.
@@ -229,6 +332,15 @@ fn same(old: &Candidate, mut new: Candidate) -> Result<(Candidate, f64)> {
     let trie = Arc::new(sentences(&old.signature));
     let expected = scores(old, &trie)?;
     let got = scores(&new, &trie)?;
+    let worst = difference(&trie, &expected, &got).map_err(|what| Error::model(&new.source.path, what))?;
+    Ok((new, worst))
+}
+
+/// The largest difference of a token's score.
+///
+/// # Errors
+/// If one is too large, what it is.
+fn difference(trie: &Trie, expected: &Scores, got: &Scores) -> Result<f64, String> {
     let totals = |scores: &Scores| match scores {
         Scores::Sentences(totals) => totals.clone(),
         Scores::Nodes { ln, .. } => trie
@@ -237,52 +349,35 @@ fn same(old: &Candidate, mut new: Candidate) -> Result<(Candidate, f64)> {
             .map(|&end| trie.path(end).map(|node| f64::from(ln[node as usize])).sum())
             .collect(),
     };
-    let (a, b, tokens): (Vec<f64>, Vec<f64>, Vec<usize>) = match (&expected, &got) {
+    let (a, b, tokens): (Vec<f64>, Vec<f64>, Vec<usize>) = match (expected, got) {
         (Scores::Nodes { ln: a, .. }, Scores::Nodes { ln: b, .. }) => {
             let wide = |ln: &[f32]| ln.iter().map(|&value| f64::from(value)).collect();
             (wide(a), wide(b), vec![1; a.len()])
         }
-        _ => (totals(&expected), totals(&got), trie.ends.iter().map(|&end| trie.path(end).count()).collect()),
+        _ => (totals(expected), totals(got), trie.ends.iter().map(|&end| trie.path(end).count()).collect()),
     };
     let mut worst = 0f64;
     for ((a, b), tokens) in a.iter().zip(&b).zip(tokens) {
         let apart = (a - b).abs() / tokens.max(1) as f64;
         // Both may be impossible.
         if a != b && (apart.is_nan() || apart > NEAR * (1.0 + a.abs() / 10.0)) {
-            return Err(Error::model(&new.source.path, format!("rewritten it gives {b}, not {a}")));
+            return Err(format!("rewritten it gives {b}, not {a}"));
         }
         worst = if a == b { worst } else { worst.max(apart) };
     }
-    Ok((new, worst))
+    Ok(worst)
 }
 
-/// Scores of a trie by the very code that scores for users.
 fn scores(model: &Candidate, trie: &Arc<Trie>) -> Result<Scores> {
     let parts = Parts {
         name: "trial".into(),
         signature: Arc::new(model.signature.clone()),
         starts: Arc::new([]),
+        cut: None,
         alone: false,
     };
-    let limits = Limits { rows: 64, step_time: None, alone: false, threads: 1 };
     // The session goes into the scorer: a second one is made for it.
-    let runner = Runner::new(&model.source, model.plan)?;
-    let mut scorer = parts.scorer(runner, &limits);
-    let job = Job {
-        trie: trie.clone(),
-        start: None,
-        context: Arc::new([]),
-        deadline: None,
-        boundaries: false,
-        keep: false,
-    };
-    let slot = scorer.submit(job)?;
-    loop {
-        if let Poll::Ready(scores) = scorer.take(slot) {
-            return scores;
-        }
-        scorer.step()?;
-    }
+    parts.scores(Runner::new(&model.source, model.plan)?, trie)
 }
 
 /// Short sentences that share their beginnings.

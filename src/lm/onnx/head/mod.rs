@@ -88,6 +88,14 @@ impl Head {
         head
     }
 
+    /// Whether a layer of so many tokens is run faster here than by ONNX Runtime, on this processor.
+    ///
+    /// A rule, no measurement: what is run must not depend on chance, because the last bits of the
+    /// scores do.
+    pub fn pays(vocabulary: usize) -> bool {
+        Tiles::best().is_fast() && vocabulary >= FEW
+    }
+
     /// Numbers in a hidden state.
     pub fn width(&self) -> usize {
         self.width
@@ -166,6 +174,9 @@ impl Head {
         }
     }
 }
+
+/// Below so many tokens ONNX Runtime is as fast.
+const FEW: usize = 1_000;
 
 impl Sum {
     const EMPTY: Self = Self { reference: f32::NEG_INFINITY, all: 0.0, starts: 0.0 };

@@ -53,6 +53,11 @@ impl Tiles {
         Self::Portable
     }
 
+    /// Whether the loops use what the processor has.
+    pub fn is_fast(self) -> bool {
+        self != Self::Portable
+    }
+
     /// Rows of a full block; the last may have fewer.
     fn rows(self) -> usize {
         match self {

@@ -2,6 +2,7 @@
 
 mod foreign;
 mod rewritten;
+mod split;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

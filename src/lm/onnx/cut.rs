@@ -1,0 +1,82 @@
+//! A model cut before its output layer: ONNX Runtime gives hidden states, [`Head`] the scores.
+
+use std::sync::Arc;
+
+use super::graph::{Graph, rewrite, values};
+use super::head::Head;
+use super::session::{Plan, Runner, Source};
+use super::signature::{Finding, Kind, Layout, Run, Signature};
+use crate::Result;
+
+/// What is run of a model that was cut, and what was cut off.
+#[derive(Clone)]
+pub(super) struct Cut {
+    pub source: Source,
+    /// As the whole model's, but for the output: hidden states, as many numbers as there are scores.
+    pub signature: Arc<Signature>,
+    pub head: Arc<Head>,
+}
+
+impl Cut {
+    /// Cuts the model that `source` is, where that can be done and pays; `None` where not, and where
+    /// ONNX Runtime does not take what is left.
+    ///
+    /// # Errors
+    /// If the weights of the output layer cannot be read.
+    pub fn new(
+        source: &Source,
+        graph: &Graph,
+        signature: &Signature,
+        plan: Plan,
+        starts: &[u32],
+    ) -> Result<Option<(Self, Runner)>> {
+        let steps = signature.run == Run::Steps && signature.targets.is_none() && !plan.half;
+        let each = matches!(signature.layout, Layout::Each { .. });
+        let kind = matches!(signature.kind, Kind::LogProbs | Kind::Logits);
+        let Some(split) = (steps && each && kind).then(|| rewrite::split(graph, &signature.output)).flatten()
+        else {
+            return Ok(None);
+        };
+        let layer = &split.projection;
+        let size = signature.vocab_size;
+        let matrix = values(&source.path, &layer.matrix)?;
+        let bias = layer.bias.as_ref().map(|bias| values(&source.path, bias)).transpose()?;
+        let width = matrix.len() / size.max(1);
+        if width * size != matrix.len() || width == 0 || bias.as_ref().is_some_and(|bias| bias.len() != size)
+        {
+            return Ok(None);
+        }
+        let mut stages = source.edits.clone();
+        stages.push(split.edits.into());
+        let source = Source { edits: stages, ..source.clone() };
+        let Ok(runner) = Runner::new(&source, plan) else { return Ok(None) };
+        let weight = |token: usize, k: usize| match layer.by_token {
+            true => matrix[token * width + k],
+            false => matrix[k * size + token],
+        };
+        let is_start: Vec<bool> = flags(size, starts);
+        let bias = |token: usize| bias.as_ref().map_or(0.0, |bias| bias[token]);
+        let head = Head::pack(width, size, weight, bias, |token| is_start[token]);
+        let signature = Signature { output: layer.hidden.clone(), vocab_size: width, ..signature.clone() };
+        Ok(Some((Self { source, signature: Arc::new(signature), head: Arc::new(head) }, runner)))
+    }
+
+    /// What to tell of it.
+    pub fn finding(difference: f64) -> Finding {
+        Finding {
+            what: "output layer",
+            value: "split off and run here, without storing the scores of all tokens".to_owned(),
+            why: format!("scores stay within {difference:.0e} a token"),
+        }
+    }
+}
+
+fn flags(size: usize, set: &[u32]) -> Vec<bool> {
+    let mut flags = vec![false; size];
+    for &token in set {
+        if let Some(flag) = flags.get_mut(token as usize) {
+            *flag = true;
+        }
+    }
+    flags
+}
