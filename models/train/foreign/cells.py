@@ -122,9 +122,12 @@ def onnx_weights(net: Net, layer: tuple) -> tuple:
     return turn(w_ih)[None], turn(w_hh)[None], numpy.concatenate([turn(b_ih), turn(b_hh)])[None]
 
 
-def recurrent(writer: Writer, net: Net, flow: str, states: list[list[str]], after: list[list[str]], **attributes) -> str:
+def recurrent(
+    writer: Writer, net: Net, flow: str, states: list[list[str]], after: list[list[str]], frozen=(), **attributes
+) -> str:
     """The layers over `flow` [L, N, E]; gives [L, N, H]. `states[part][layer]` are the first states
-    ("" for none), `after[part][layer]` the names of the last."""
+    ("" for none), `after[part][layer]` the names of the last. With `frozen`, L and N are written into
+    the graph, as the dynamo exporter does."""
     kind = {"lstm": "LSTM", "gru": "GRU"}.get(net.cell, "RNN")
     if kind == "GRU":
         attributes["linear_before_reset"] = 0 if net.reset_before else 1
@@ -137,7 +140,11 @@ def recurrent(writer: Writer, net: Net, flow: str, states: list[list[str]], afte
             inputs.pop()
         outputs = [writer._fresh(kind), *(part[index] for part in after)]
         writer.op(kind, *inputs, out=outputs, hidden_size=net.hidden, **attributes)
-        flow = writer.op("Squeeze", outputs[0], writer.constant(numpy.array([1])))
+        if frozen:
+            turned = writer.op("Transpose", outputs[0], perm=[0, 2, 1, 3])
+            flow = writer.op("Reshape", turned, writer.constant(numpy.array([*frozen, net.hidden])), allowzero=0)
+        else:
+            flow = writer.op("Squeeze", outputs[0], writer.constant(numpy.array([1])))
     return flow
 
 

@@ -30,7 +30,7 @@ def word_language_model(folder) -> None:
     lines = random_sentences(6, range(4, 24), 3, lengths=(0, 1, 2, 5, 9, 33, 34, 35, 36, 80))
     for name, cell, layers, inputs, output, after in (
         ("wlm-legacy", "lstm", 2, ("input.1", "onnx::Slice_1", "onnx::Slice_2"), "167", ("160", "161")),
-        ("wlm-dynamo", "lstm", 1, ("input", "hidden_0", "hidden_1"), "log_softmax", ("getitem_1", "getitem_2")),
+        ("wlm-dynamo", "lstm", 2, ("input", "hidden_0", "hidden_1"), "log_softmax", ("getitem_1", "getitem_2")),
         ("wlm-gru", "gru", 1, ("input.1", "onnx::GRU_1"), "80", ("73",)),
     ):
         net = cells.random_net(31, cell, layers=layers)
@@ -40,7 +40,7 @@ def word_language_model(folder) -> None:
             w.input(state, FLOAT, [layers, 1, net.hidden])
         embedded = w.op("Gather", w.constant(net.embedding, "encoder.weight"), inputs[0])
         before, later = cells.stacked_states(w, net, list(inputs[1:]), list(after))
-        flow = cells.recurrent(w, net, embedded, before, later)
+        flow = cells.recurrent(w, net, embedded, before, later, frozen=(35, 1) if name == "wlm-dynamo" else ())
         cells.join_states(w, list(after), later)
         decoded = cells.project(w, net, flow)
         decoded = w.op("Reshape", decoded, w.constant(numpy.array([-1, net.vocabulary])))

@@ -171,7 +171,7 @@ pub struct SparseTensor {
     pub indices: Option<TensorProto>,
 }
 
-/// A tensor without its values.
+/// A tensor without its values, but for some.
 #[derive(Clone, PartialEq, Message)]
 pub struct TensorProto {
     /// Dimensions.
@@ -180,6 +180,9 @@ pub struct TensorProto {
     /// Element type.
     #[prost(int32, tag = "2")]
     pub data_type: i32,
+    /// Its values, where they are integers and not raw bytes.
+    #[prost(int64, repeated, tag = "7")]
+    pub int64_data: Vec<i64>,
     /// Its name.
     #[prost(string, tag = "8")]
     pub name: String,

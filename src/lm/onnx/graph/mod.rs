@@ -47,6 +47,8 @@ pub struct Graph {
     pub external: Vec<External>,
     /// Whether any tensor or conversion is 16-bit floating point.
     pub half: bool,
+    /// Short lists of integers among the weights: shapes, mostly.
+    pub(super) lists: BTreeMap<String, Vec<i64>>,
     /// Operations of the main graph.
     pub(super) nodes: Vec<proto::Node>,
 }
@@ -132,6 +134,7 @@ impl Graph {
         summary.external.dedup();
         check::operators(&summary.ops, &model.functions).map_err(|what| fail(&what))?;
         check::order(&graph).map_err(|what| fail(&what))?;
+        summary.lists = values::lists(bytes);
         summary.nodes = graph.node;
         Ok(summary)
     }

@@ -72,7 +72,45 @@ pub fn free_sizes(graph: &Graph, tokens: &str, states: &[(String, usize)]) -> Ve
     }
     let outputs = graph.outputs.iter().map(|output| Edit::Output(info(&output.name, output.dtype, None)));
     edits.extend(outputs);
+    if let Some([Dim::Fixed(a), Dim::Fixed(b)]) = graph.input(tokens).and_then(|input| input.dims.as_deref())
+    {
+        free_reshapes(graph, [*a as i64, *b as i64], &mut edits);
+    }
     edits
+}
+
+/// Reshapes to the sizes of the exporter's example (`[35, 1, H]`, as the dynamo exporter writes them behind
+/// recurrent nodes) keep what they find instead.
+fn free_reshapes(graph: &Graph, [a, b]: [i64; 2], edits: &mut Vec<Edit>) {
+    for (at, node) in graph.nodes.iter().enumerate().filter(|(_, node)| node.op_type == "Reshape") {
+        let [data, shape] = &node.input[..] else { continue };
+        let Some(list) = graph.lists.get(shape) else { continue };
+        let mut free = list.clone();
+        match &mut free[..] {
+            [first, second, ..] if [*first, *second] == [a, b] || [*first, *second] == [b, a] => {
+                (*first, *second) = (0, 0);
+            }
+            [first, rest @ ..] if *first == a * b && !rest.contains(&-1) => *first = -1,
+            _ => continue,
+        }
+        let name = format!("secondpass.shape_{at}");
+        edits.push(Edit::AddWeight(proto::TensorProto {
+            dims: vec![free.len() as i64],
+            data_type: Dtype::INT64.0,
+            name: name.clone(),
+            int64_data: free,
+            ..proto::TensorProto::default()
+        }));
+        // Not the old node with another input: it may say that 0 means 0.
+        let with = proto::Node {
+            input: vec![data.clone(), name],
+            output: node.output.clone(),
+            name: node.name.clone(),
+            op_type: "Reshape".into(),
+            ..proto::Node::default()
+        };
+        edits.push(Edit::Replace { node: at, with });
+    }
 }
 
 /// Makes inputs and outputs of the states of LSTM, GRU and RNN nodes that start from zeros.

@@ -1,5 +1,6 @@
 //! The numbers of a weight, wherever the model keeps them.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
@@ -43,6 +44,25 @@ pub fn values(path: &Path, name: &str) -> Result<Vec<f32>> {
     Ok(numbers.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect())
 }
 
+/// The lists of at most [`MOST_LISTED`] int64 numbers among the weights of a model's bytes.
+pub(super) fn lists(model: &[u8]) -> BTreeMap<String, Vec<i64>> {
+    let graph = proto::Fields(model).find_map(|(tag, body)| body.filter(|_| tag == 7)).unwrap_or_default();
+    let tensors = proto::Fields(graph).filter(|&(tag, _)| tag == 5).filter_map(|(_, body)| body);
+    let list = |tensor: &[u8]| {
+        // Long before it is decoded, a large weight is known by its size.
+        let short = Some(tensor).filter(|tensor| tensor.len() < MOST_BYTES)?;
+        let summary = proto::TensorProto::decode(short).ok()?;
+        if Dtype(summary.data_type) != Dtype::INT64 || External::of(&summary).is_some() {
+            return None;
+        }
+        let raw = proto::Fields(tensor).find_map(|(tag, body)| body.filter(|_| tag == 9)).unwrap_or_default();
+        let raw = raw.as_chunks::<8>().0.iter().map(|&bytes| i64::from_le_bytes(bytes));
+        let numbers: Vec<i64> = raw.chain(summary.int64_data).collect();
+        (numbers.len() <= MOST_LISTED).then_some((summary.name, numbers))
+    };
+    tensors.filter_map(list).collect()
+}
+
 fn read(model: &Path, part: &External, count: usize) -> Result<Vec<u8>> {
     let path = model.parent().unwrap_or(Path::new("")).join(&part.file);
     let fail = |e| Error::io(&path, e);
@@ -56,3 +76,7 @@ fn read(model: &Path, part: &External, count: usize) -> Result<Vec<u8>> {
     file.take(length.min(count as u64 * 4)).read_to_end(&mut bytes).map_err(fail)?;
     Ok(bytes)
 }
+
+const MOST_LISTED: usize = 8;
+/// Eight numbers with a name and whatever an exporter has to say about them.
+const MOST_BYTES: usize = 4096;

@@ -45,6 +45,15 @@ pub enum Edit {
         /// The tensor.
         name: String,
     },
+    /// Another node in the place of one.
+    Replace {
+        /// The node.
+        node: usize,
+        /// The other.
+        with: proto::Node,
+    },
+    /// A further weight.
+    AddWeight(proto::TensorProto),
     /// Shapes that an exporter noted for the tensors inside: no longer true.
     ForgetShapes,
     /// Nodes and weights that no output needs are left out.
@@ -182,6 +191,11 @@ impl<'a> Parts<'a> {
             Edit::Append(node) => self.last.push(node.encode_to_vec()),
             Edit::Read { node, at, name } => self.rename(*node, 1, *at, name)?,
             Edit::Write { node, at, name } => self.rename(*node, 2, *at, name)?,
+            Edit::Replace { node, with } => {
+                *self.nodes.get_mut(*node).ok_or("a node that is not there")? =
+                    Piece::New(with.encode_to_vec());
+            }
+            Edit::AddWeight(tensor) => self.weights.push(Piece::New(tensor.encode_to_vec())),
             Edit::ForgetShapes => self.others.retain(|field| field.tag != SHAPES),
             Edit::Prune => self.prune()?,
         }

@@ -1,6 +1,6 @@
 //! Models as other toolkits export them, against scores computed from the same weights in numpy.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -10,7 +10,7 @@ use crate::lm::onnx::OnnxLm;
 use crate::lm::onnx::signature::Run;
 use crate::lm::{Job, LanguageModel, Limits, Scores};
 use crate::nbest::Tensor;
-use crate::testing::{fixture, runtime_or_skip};
+use crate::testing::{fixture, runtime_or_skip, skipped};
 use crate::trie::{self, Trie};
 
 /// A model and what it must say.
@@ -21,11 +21,15 @@ pub(super) struct Case {
 }
 
 pub(super) fn cases() -> Vec<Case> {
-    let folder = fixture("models/foreign");
-    let mut names: Vec<String> = std::fs::read_dir(&folder)
+    cases_in(&fixture("models/foreign"))
+}
+
+fn cases_in(folder: &Path) -> Vec<Case> {
+    let mut names: Vec<String> = std::fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
+    names.retain(|name| folder.join(name).join("model.onnx").exists() && !name.starts_with('.'));
     names.sort();
     let case = |name: String| {
         let text = std::fs::read(folder.join(&name).join("expected.json")).unwrap();
@@ -219,8 +223,30 @@ fn every_toolkit_scores_as_its_weights_say() {
     if !runtime_or_skip("every_toolkit_scores_as_its_weights_say") {
         return;
     }
+    let faults = differences(&cases());
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// The same for what the real exporters wrote (`models/train/export_real.py`), against the modules they
+/// were given.
+#[test]
+fn real_exports_score_as_their_modules() {
+    const NAME: &str = "real_exports_score_as_their_modules";
+    let folder = std::env::var_os("SECONDPASS_EXPORTS").filter(|folder| !folder.is_empty());
+    let Some(folder) = folder else { return skipped(NAME, "SECONDPASS_EXPORTS is not set") };
+    if !runtime_or_skip(NAME) {
+        return;
+    }
+    let cases = cases_in(Path::new(&folder));
+    assert!(cases.len() > 20, "only {} exports", cases.len());
+    let faults = differences(&cases);
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// Holds models against what they must say, and prints how far off they are.
+fn differences(cases: &[Case]) -> Vec<String> {
     let mut faults = Vec::new();
-    for case in cases().iter().filter(|case| case.run() != "refused") {
+    for case in cases.iter().filter(|case| case.json["run"] != "refused") {
         let lm = match open(&case.path) {
             Ok(lm) => lm,
             Err(error) => {
@@ -235,23 +261,20 @@ fn every_toolkit_scores_as_its_weights_say() {
             Run::Prefixes => "prefix",
             Run::Sentences => "sentence",
         };
+        let expected = case.json["run"].as_str().unwrap_or(run);
         let differences = [64, 3].map(|rows| worst(&lm, case, rows));
         let worst = differences[0].max(differences[1]);
         eprintln!("{:<28} {:<42} {run:<9} {worst:.1e}", case.name, signature.family);
-        if run != case.run() || worst.is_nan() || worst > case.tolerance() {
-            let findings: Vec<String> =
-                signature.findings.iter().map(|f| format!("{}: {} ({})", f.what, f.value, f.why)).collect();
-            faults.push(format!(
-                "{}: {run} for {}, {worst:e}\n    {}",
-                case.name,
-                case.run(),
-                findings.join("\n    ")
-            ));
+        let findings: Vec<String> =
+            signature.findings.iter().map(|f| format!("{}: {} ({})", f.what, f.value, f.why)).collect();
+        if run != expected || worst.is_nan() || worst > case.tolerance() {
+            let findings = findings.join("\n    ");
+            faults.push(format!("{}: {run} for {expected}, {worst:e}\n    {findings}", case.name));
         }
         let numbers = ["bos_id", "eos_id"].map(|name| case.json[name].as_u64().unwrap() as u32);
         if numbers != [signature.bos, signature.eos] {
             faults.push(format!("{}: starts and ends with {}, {}", case.name, signature.bos, signature.eos));
         }
     }
-    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    faults
 }
