@@ -1,4 +1,7 @@
 //! The n-gram engine: reading ARPA text and scoring.
+//!
+//! With `SECONDPASS_BENCH_NGRAM=MODEL` and `SECONDPASS_BENCH_TEXT=FILE`, also a model too large for the
+//! processor's caches; `benches/peers/kenlm_score.py` measures KenLM's module on the same.
 
 use std::hint::black_box;
 use std::io::{Cursor, Read};
@@ -89,9 +92,52 @@ fn score(bench: &mut Criterion) {
     group.finish();
 }
 
+/// Whole sentences of ids, one by one and side by side.
+fn large(bench: &mut Criterion) {
+    let named = |name| std::env::var_os(name).map(PathBuf::from);
+    let (Some(path), Some(text)) = (named("SECONDPASS_BENCH_NGRAM"), named("SECONDPASS_BENCH_TEXT")) else {
+        return;
+    };
+    let model = Ngram::open(&path, &Options::default()).expect("SECONDPASS_BENCH_NGRAM");
+    let text = std::fs::read(text).expect("SECONDPASS_BENCH_TEXT");
+    let lines = text.strip_suffix(b"\n").unwrap_or(&text).split(|&b| b == b'\n');
+    let sentences: Vec<Vec<u32>> = lines
+        .map(|line| {
+            let words = line.split(|b| matches!(b, 9..=13 | 32)).filter(|word| !word.is_empty());
+            words.map(|word| model.words().id(word)).chain([model.words().eos()]).collect()
+        })
+        .collect();
+    let sentences: Vec<&[u32]> = sentences.iter().map(Vec::as_slice).collect();
+    let tokens: usize = sentences.iter().map(|sentence| sentence.len()).sum();
+    let mut group = bench.benchmark_group("ngram-large");
+    group.sample_size(10).throughput(Throughput::Elements(tokens as u64));
+    group.bench_function("one by one", |b| {
+        b.iter(|| {
+            let mut total = 0.0;
+            for sentence in &sentences {
+                let mut state = model.begin();
+                let mut next = State::default();
+                for &word in *sentence {
+                    total += f64::from(model.full_score(&state, word, &mut next).log10);
+                    std::mem::swap(&mut state, &mut next);
+                }
+            }
+            black_box(total)
+        });
+    });
+    group.bench_function("side by side", |b| {
+        b.iter(|| {
+            let mut total = 0.0;
+            model.score_batch(&model.begin(), &sentences, |_, _, full| total += f64::from(full.log10));
+            black_box(total)
+        });
+    });
+    group.finish();
+}
+
 fn fixture(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/kenlm").join(name)
 }
 
-criterion_group!(benches, read, score);
+criterion_group!(benches, read, score, large);
 criterion_main!(benches);

@@ -7,6 +7,7 @@
 mod bytes;
 pub mod ngram;
 pub mod onnx;
+mod prefetch;
 pub mod schedule;
 
 use std::any::Any;

@@ -1,13 +1,14 @@
 //! `secondpass ngram query`: scores of text, printed as KenLM's `query` prints them.
 
 use std::io::{BufWriter, Read, Write};
+use std::ops::Range;
 use std::path::PathBuf;
 
 use super::output;
 use crate::cli::End;
 use crate::cli::files;
 use crate::cli::load::Loading;
-use crate::lm::ngram::{Ngram, State};
+use crate::lm::ngram::{Full, Ngram, State};
 use crate::tokens::Vocab;
 use crate::{Error, Result};
 
@@ -81,13 +82,9 @@ struct Query<'a> {
     sentences: bool,
     verbosity: Verbosity,
     start: State,
-    state: State,
-    next: State,
-    /// What came of the word that a chunk ended in.
-    word: Vec<u8>,
-    /// Whether the line has begun.
-    begun: bool,
-    line: Line,
+    /// The line that the text so far ends in.
+    rest: Vec<u8>,
+    batch: Batch,
     total: f64,
     unknown_total: f64,
     unknown: u64,
@@ -95,25 +92,26 @@ struct Query<'a> {
     out: Vec<u8>,
 }
 
+/// Lines that are scored together.
 #[derive(Default)]
-struct Line {
-    total: f32,
-    unknown: u64,
+struct Batch {
+    /// All their words, `</s>` among them.
+    ids: Vec<u32>,
+    spans: Vec<Range<usize>>,
+    /// Where each line's words end.
+    ends: Vec<usize>,
+    scores: Vec<Full>,
 }
 
 impl<'a> Query<'a> {
     fn new(model: &'a Ngram, sentences: bool, verbosity: Verbosity) -> Self {
-        let start = if sentences { model.begin() } else { State::default() };
         Self {
             model,
             sentences,
             verbosity,
-            state: start.clone(),
-            start,
-            next: State::default(),
-            word: Vec::new(),
-            begun: false,
-            line: Line::default(),
+            start: if sentences { model.begin() } else { State::default() },
+            rest: Vec::new(),
+            batch: Batch::default(),
             total: 0.0,
             unknown_total: 0.0,
             unknown: 0,
@@ -122,37 +120,34 @@ impl<'a> Query<'a> {
         }
     }
 
-    /// Scores what is complete of the text so far.
-    fn feed(&mut self, mut text: &[u8]) -> Result<()> {
-        while let Some(end) = text.iter().position(|&byte| separates(byte)) {
-            let (word, rest) = text.split_at(end);
-            if self.word.is_empty() {
-                self.word(word);
-            } else {
-                let mut whole = std::mem::take(&mut self.word);
-                whole.extend_from_slice(word);
-                self.word(&whole);
-                whole.clear();
-                self.word = whole;
+    /// Scores the lines that are complete.
+    fn feed(&mut self, text: &[u8]) -> Result<()> {
+        let Some(end) = memchr::memrchr(b'\n', text) else {
+            self.rest.extend_from_slice(text);
+            let got = self.rest.len() as u64;
+            if got > MOST_LINE_BYTES {
+                let what = "a line's bytes".into();
+                return Err(Error::Limit { what, limit: MOST_LINE_BYTES, got });
             }
-            if rest[0] == b'\n' {
-                self.end_line();
-            }
-            text = &rest[1..];
+            return Ok(());
+        };
+        let (lines, rest) = text.split_at(end + 1);
+        if self.rest.is_empty() {
+            self.lines(lines);
+        } else {
+            let mut whole = std::mem::take(&mut self.rest);
+            whole.extend_from_slice(lines);
+            self.lines(&whole);
         }
-        self.word.extend_from_slice(text);
-        if self.word.len() > MOST_WORD_BYTES {
-            let got = self.word.len() as u64;
-            return Err(Error::Limit { what: "a word's bytes".into(), limit: MOST_WORD_BYTES as u64, got });
-        }
+        self.rest.extend_from_slice(rest);
         Ok(())
     }
 
     fn finish(&mut self) {
-        let last = std::mem::take(&mut self.word);
-        self.word(&last);
-        if self.begun {
-            self.end_line();
+        let mut last = std::mem::take(&mut self.rest);
+        if last.iter().any(|&byte| !separates(byte)) {
+            last.push(b'\n');
+            self.lines(&last);
         }
         let perplexity = |total: f64, tokens: u64| 10f64.powf(-(total / tokens as f64));
         let including = perplexity(self.total, self.tokens);
@@ -165,45 +160,88 @@ impl<'a> Query<'a> {
         self.out.extend_from_slice(counts.as_bytes());
     }
 
-    fn word(&mut self, word: &[u8]) {
-        if !word.is_empty() {
-            self.begun = true;
-            self.score(word, self.model.words().id(word));
+    /// Scores whole lines.
+    fn lines(&mut self, text: &[u8]) {
+        let mut batch = std::mem::take(&mut self.batch);
+        batch.fill(text, self.model, self.sentences);
+        batch.score(self.model, &self.start);
+        let mut first = 0;
+        for &end in &batch.ends {
+            self.line(text, &batch, first..end);
+            first = end;
         }
+        self.batch = batch;
     }
 
-    fn score(&mut self, word: &[u8], id: u32) {
-        let full = self.model.full_score(&self.state, id, &mut self.next);
-        std::mem::swap(&mut self.state, &mut self.next);
-        self.tokens += 1;
-        self.line.total += full.log10;
-        if id == 0 {
-            self.line.unknown += 1;
-            self.unknown_total += f64::from(full.log10);
+    fn line(&mut self, text: &[u8], batch: &Batch, words: Range<usize>) {
+        let mut total = 0.0f32;
+        let mut unknown = 0;
+        self.tokens += words.len() as u64;
+        for at in words {
+            let (id, full) = (batch.ids[at], &batch.scores[at]);
+            total += full.log10;
+            if id == 0 {
+                unknown += 1;
+                self.unknown_total += f64::from(full.log10);
+            }
+            if self.verbosity == Verbosity::Word {
+                let span = batch.spans[at].clone();
+                self.out.extend_from_slice(if span.is_empty() { b"</s>" } else { &text[span] });
+                // Writing to memory does not fail.
+                let _ = write!(self.out, "={id} {} ", full.length);
+                number(&mut self.out, format_args!("{:e}", full.log10));
+                self.out.push(b'\t');
+            }
         }
-        if self.verbosity == Verbosity::Word {
-            self.out.extend_from_slice(word);
-            // Writing to memory does not fail.
-            let _ = write!(self.out, "={id} {} ", full.length);
-            number(&mut self.out, format_args!("{:e}", full.log10));
-            self.out.push(b'\t');
-        }
-    }
-
-    fn end_line(&mut self) {
-        if self.sentences {
-            self.score(b"</s>", self.model.words().eos());
-        }
-        let line = std::mem::take(&mut self.line);
         if self.verbosity >= Verbosity::Sentence {
             self.out.extend_from_slice(b"Total: ");
-            number(&mut self.out, format_args!("{:e}", line.total));
-            let _ = writeln!(self.out, " OOV: {}", line.unknown);
+            number(&mut self.out, format_args!("{total:e}"));
+            let _ = writeln!(self.out, " OOV: {unknown}");
         }
-        self.total += f64::from(line.total);
-        self.unknown += line.unknown;
-        self.state.clone_from(&self.start);
-        self.begun = false;
+        self.total += f64::from(total);
+        self.unknown += unknown;
+    }
+}
+
+impl Batch {
+    /// The words of lines; those that end a sentence have an empty span.
+    fn fill(&mut self, text: &[u8], model: &Ngram, sentences: bool) {
+        self.ids.clear();
+        self.spans.clear();
+        self.ends.clear();
+        let mut start = 0;
+        for end in 0..text.len() {
+            if !separates(text[end]) {
+                continue;
+            }
+            if start < end {
+                self.spans.push(start..end);
+            }
+            start = end + 1;
+            if text[end] == b'\n' {
+                if sentences {
+                    self.spans.push(end..end);
+                }
+                self.ends.push(self.spans.len());
+            }
+        }
+        let words = self.spans.iter().map(|span| &text[span.clone()]);
+        model.words().ids(words, &mut self.ids);
+        if sentences {
+            let eos = model.words().eos();
+            self.ends.iter().for_each(|&end| self.ids[end - 1] = eos);
+        }
+    }
+
+    fn score(&mut self, model: &Ngram, start: &State) {
+        let nothing = Full { log10: 0.0, length: 0, rest: 0.0, independent_left: false };
+        self.scores.clear();
+        self.scores.resize(self.ids.len(), nothing);
+        let starts: Vec<usize> = std::iter::once(0).chain(self.ends.iter().copied()).collect();
+        let lines: Vec<&[u32]> =
+            starts.iter().zip(&self.ends).map(|(&start, &end)| &self.ids[start..end]).collect();
+        let scores = &mut self.scores;
+        model.score_batch(start, &lines, |line, word, full| scores[starts[line] + word] = full);
     }
 }
 
@@ -241,7 +279,7 @@ fn number(out: &mut Vec<u8>, scientific: std::fmt::Arguments<'_>) {
     }
 }
 
-const MOST_WORD_BYTES: usize = 16 << 20;
+const MOST_LINE_BYTES: u64 = 64 << 20;
 
 #[cfg(test)]
 mod tests {

@@ -1,8 +1,9 @@
 //! N-grams in hash tables, one per order, built from ARPA.
 
 use super::arpa::{Fault, MAX_ORDER, Sink};
-use super::search::{Entry, Lookup, continues};
+use super::search::{Entry, Lookup, State, continues};
 use super::table::{Added, Table};
+use crate::lm::prefetch::prefetch;
 
 /// A model whose n-grams are found by a 64-bit hash of their words; if `FIXED`, in tables that are
 /// those of a KenLM file.
@@ -15,7 +16,7 @@ pub(crate) struct Hashed<const FIXED: bool = false> {
 /// Builds a [`Hashed`] from an ARPA file.
 ///
 /// An n-gram needs three far-apart places of memory. So n-grams go in by the handful: all their
-/// places are read first, one after another without waiting, and are at hand when they are written.
+/// places are asked for first, and are at hand when they are written.
 pub(crate) struct Builder<const FIXED: bool = false> {
     model: Hashed<FIXED>,
     waiting: Vec<Waiting>,
@@ -91,15 +92,15 @@ impl<const FIXED: bool> Hashed<FIXED> {
         Some(&mut table.at_mut(place).backoff)
     }
 
-    /// Reads where [`Hashed::insert`] will write.
-    fn touch(&self, new: &Waiting) -> u64 {
+    /// Asks for the memory that [`Hashed::insert`] will write to.
+    fn near_insert(&self, new: &Waiting) {
         let order = new.order;
-        let own = self.tables[order - 2].touch(new.keys[order]);
-        if order == 2 {
-            return own;
+        self.tables[order - 2].near(new.keys[order]);
+        if order > 2 {
+            let shorter = &self.tables[order - 3];
+            shorter.near(new.keys[order - 1]);
+            shorter.near(new.context);
         }
-        let shorter = &self.tables[order - 3];
-        own ^ shorter.touch(new.keys[order - 1]) ^ shorter.touch(new.context)
     }
 
     fn insert(&mut self, new: &Waiting) -> Result<(), String> {
@@ -195,8 +196,9 @@ impl<const FIXED: bool> Sink for Builder<FIXED> {
 
     fn settle(&mut self) -> Result<(), Fault> {
         let waiting = &self.waiting[..std::mem::take(&mut self.count)];
-        let touched = waiting.iter().fold(0, |sum, new| sum ^ self.model.touch(new));
-        std::hint::black_box(touched);
+        for new in waiting {
+            self.model.near_insert(new);
+        }
         for new in waiting {
             self.model.insert(new).map_err(|what| Fault { line: new.line, what })?;
         }
@@ -206,6 +208,8 @@ impl<const FIXED: bool> Sink for Builder<FIXED> {
 
 impl<const FIXED: bool> Lookup for Hashed<FIXED> {
     type Path = u64;
+
+    const LEVELS: bool = false;
 
     fn order(&self) -> usize {
         self.tables.len() + 1
@@ -227,6 +231,17 @@ impl<const FIXED: bool> Lookup for Hashed<FIXED> {
         let table = self.tables.last()?;
         let place = table.find(extend(path, word))?;
         Some(-table.at(place).prob.abs())
+    }
+
+    /// Keys depend on the words alone, so every order's place is known before the first look.
+    #[inline]
+    fn near(&self, word: u32, state: &State) {
+        prefetch(&self.unigrams, word as usize);
+        let mut key = u64::from(word);
+        for (word, table) in state.words().zip(&self.tables) {
+            key = extend(key, word);
+            table.near(key);
+        }
     }
 }
 

@@ -11,6 +11,7 @@ mod hashed;
 mod info;
 mod input;
 mod kenlm;
+mod lanes;
 mod list;
 mod number;
 mod scorer;
@@ -196,6 +197,24 @@ impl Ngram {
             sentence.words.push(Word { id, log10: full.log10, length: full.length, oov: id == 0 });
         }
         sentence
+    }
+
+    /// Scores the words of many sentences, given as ids, after the state `begin`, several sentences
+    /// side by side: faster than one by one where the model is larger than the processor's caches.
+    /// `each` is called with a sentence's index, a word's index in it, and its
+    /// score: for each sentence in the order of its words, but sentences in no order.
+    ///
+    /// `</s>` is scored if it is given as the last word ([`Words::eos`](crate::tokens::Vocab::eos)).
+    /// An id that the model does not have is taken for the unknown word.
+    pub fn score_batch(&self, begin: &State, sentences: &[&[u32]], each: impl FnMut(usize, usize, Full)) {
+        let size = self.core.words.len();
+        if sentences.iter().flat_map(|words| words.iter()).all(|&word| (word as usize) < size) {
+            return with!(&self.core.engine, model => lanes::score(model, begin, sentences, each));
+        }
+        let known = |&word: &u32| if (word as usize) < size { word } else { 0 };
+        let sane: Vec<Vec<u32>> = sentences.iter().map(|words| words.iter().map(known).collect()).collect();
+        let sane: Vec<&[u32]> = sane.iter().map(Vec::as_slice).collect();
+        with!(&self.core.engine, model => lanes::score(model, begin, &sane, each))
     }
 
     fn detect(name: &Path, opened: Opened, options: &Options) -> Result<Self> {

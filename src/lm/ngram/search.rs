@@ -50,6 +50,10 @@ pub(crate) trait Lookup {
     /// Where a search stands.
     type Path: Copy;
 
+    /// Whether each look depends on what the one before it found; else [`Lookup::near`] asks for
+    /// all that the looks will read.
+    const LEVELS: bool;
+
     /// The longest n-gram's length.
     fn order(&self) -> usize;
 
@@ -61,59 +65,109 @@ pub(crate) trait Lookup {
 
     /// One word further back, to an n-gram of the highest order: its probability.
     fn longest(&self, path: Self::Path, word: u32) -> Option<f32>;
+
+    /// Asks for the memory that the search for a word after a state will read first.
+    fn near(&self, _word: u32, _state: &State) {}
+
+    /// Asks for the memory that going back one word, to an n-gram of `length` words, will read.
+    fn near_next(&self, _path: &Self::Path, _length: usize, _word: u32) {}
+}
+
+/// A search in the middle.
+#[derive(Clone, Copy)]
+pub(crate) struct Search<P> {
+    path: P,
+    prob: f32,
+    rest: f32,
+    /// Of the n-gram found so far.
+    length: usize,
+    /// How many words the state after it needs.
+    keep: usize,
+    independent: bool,
+}
+
+impl<P: Copy> Search<P> {
+    /// Finds a word alone. `out` begins to become the state after it.
+    #[inline]
+    pub(crate) fn begin<L: Lookup<Path = P>>(model: &L, word: u32, out: &mut State) -> Self {
+        let (unigram, path) = model.unigram(word);
+        out.far.clear();
+        let mut keep = 0;
+        if model.order() > 1 {
+            out.set(0, word, unigram.backoff);
+            keep = usize::from(continues(unigram.backoff));
+        }
+        let Entry { prob, rest, independent, .. } = unigram;
+        Self { path, prob, rest, length: 1, keep, independent }
+    }
+
+    /// Whether more context can be found; if so, asks for the memory that it takes.
+    #[inline]
+    pub(crate) fn prepare<L: Lookup<Path = P>>(&self, model: &L, state: &State) -> bool {
+        let more = self.more(model, state);
+        if more {
+            model.near_next(&self.path, self.length + 1, state.at(self.length - 1).0);
+        }
+        more
+    }
+
+    #[inline]
+    fn more<L: Lookup<Path = P>>(&self, model: &L, state: &State) -> bool {
+        !self.independent && self.length <= state.len() && self.length < model.order()
+    }
+
+    /// Goes one word further back; only where there is more.
+    #[inline]
+    pub(crate) fn advance<L: Lookup<Path = P>>(&mut self, model: &L, state: &State, out: &mut State) {
+        let (word, _) = state.at(self.length - 1);
+        if self.length + 1 == model.order() {
+            self.independent = true;
+            if let Some(longest) = model.longest(self.path, word) {
+                (self.prob, self.rest, self.length) = (longest, longest, self.length + 1);
+            }
+            return;
+        }
+        let Some(entry) = model.middle(&mut self.path, self.length + 1, word) else {
+            self.independent = true;
+            return;
+        };
+        out.set(self.length, word, entry.backoff);
+        self.length += 1;
+        (self.prob, self.rest, self.independent) = (entry.prob, entry.rest, entry.independent);
+        if continues(entry.backoff) {
+            self.keep = self.length;
+        }
+    }
+
+    /// The score, and `out` as it is to be.
+    ///
+    /// Sums are `f32` and in this order, because that is what makes the bits equal. The result is
+    /// never NaN: entries have finite values, or a probability of 0.
+    #[inline]
+    pub(crate) fn finish(&self, state: &State, out: &mut State) -> Full {
+        out.length = self.keep as u8;
+        let mut prob = self.prob;
+        for at in self.length - 1..state.len().max(self.length - 1) {
+            prob += state.at(at).1;
+        }
+        Full {
+            // Only backoffs that no estimator gives, those of a damaged file, lead to infinity.
+            log10: prob.min(f32::MAX),
+            length: self.length as u8,
+            rest: self.rest,
+            independent_left: self.independent,
+        }
+    }
 }
 
 /// Scores `word` after `state`; `out` becomes the state after it.
-///
-/// Sums are `f32` and in this order, because that is what makes the bits equal. The result is never
-/// NaN: entries have finite values, or a probability of 0.
+#[inline]
 pub(crate) fn full_score<L: Lookup>(model: &L, state: &State, word: u32, out: &mut State) -> Full {
-    let order = model.order();
-    let context = state.len().min(order - 1);
-    let (unigram, mut path) = model.unigram(word);
-    let mut prob = unigram.prob;
-    let mut rest = unigram.rest;
-    let mut length = 1;
-    let mut independent = unigram.independent;
-    let mut keep = 0;
-    out.far.clear();
-    if order > 1 {
-        out.set(0, word, unigram.backoff);
-        keep = usize::from(continues(unigram.backoff));
+    let mut search = Search::begin(model, word, out);
+    while search.more(model, state) {
+        search.advance(model, state, out);
     }
-    for at in 0..context {
-        if independent {
-            break;
-        }
-        let (word, _) = state.at(at);
-        if at + 2 == order {
-            independent = true;
-            if let Some(longest) = model.longest(path, word) {
-                prob = longest;
-                rest = longest;
-                length = order;
-            }
-            break;
-        }
-        let Some(entry) = model.middle(&mut path, at + 2, word) else {
-            independent = true;
-            break;
-        };
-        prob = entry.prob;
-        rest = entry.rest;
-        length = at + 2;
-        independent = entry.independent;
-        out.set(at + 1, word, entry.backoff);
-        if continues(entry.backoff) {
-            keep = length;
-        }
-    }
-    out.length = keep as u8;
-    for at in length - 1..context.max(length - 1) {
-        prob += state.at(at).1;
-    }
-    // Only backoffs that no estimator gives, those of a damaged file, can lead to infinity.
-    Full { log10: prob.min(f32::MAX), length: length as u8, rest, independent_left: independent }
+    search.finish(state, out)
 }
 
 /// Whether some n-gram continues one with this backoff. Zero has two spellings, and -0.0 says

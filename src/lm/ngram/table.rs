@@ -1,5 +1,7 @@
 //! A hash table from 64-bit n-gram keys to weights.
 
+use crate::lm::prefetch::prefetch;
+
 /// An n-gram's weights, log10.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Slot {
@@ -71,10 +73,9 @@ impl<const FIXED: bool> Table<FIXED> {
         &mut self.slots[place]
     }
 
-    /// Reads a key's ideal slot, for nothing but to have its memory near when it is needed: a
-    /// prefetch without `unsafe`. The result only keeps the read from being optimised away.
-    pub(crate) fn touch(&self, key: u64) -> u64 {
-        self.slots[self.ideal(sane(key))].key
+    /// Asks for a key's ideal slot.
+    pub(crate) fn near(&self, key: u64) {
+        prefetch(&self.slots, self.ideal(sane(key)));
     }
 
     /// Adds an n-gram.

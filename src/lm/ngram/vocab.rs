@@ -31,6 +31,28 @@ impl Words {
         }
     }
 
+    /// The ids of many words, as [`Words::id`] gives them; faster than one by one.
+    pub fn ids<'a>(&self, words: impl IntoIterator<Item = &'a [u8]>, ids: &mut Vec<u32>) {
+        let Source::Lexicon(lexicon) = &self.0 else {
+            return ids.extend(words.into_iter().map(|word| self.id(word)));
+        };
+        let mut words = words.into_iter();
+        let mut hashes = [0; AHEAD];
+        loop {
+            let mut count = 0;
+            for (word, hash) in words.by_ref().take(AHEAD).zip(&mut hashes) {
+                // No word has the hash 0.
+                *hash = if is_unk(word) { 0 } else { murmur(word) };
+                lexicon.near(*hash);
+                count += 1;
+            }
+            ids.extend(hashes[..count].iter().map(|&hash| lexicon.hashed(hash).unwrap_or(0)));
+            if count < AHEAD {
+                return;
+            }
+        }
+    }
+
     /// The word of an id. `None` if there is no such id, or no spelling of it.
     pub fn word(&self, id: u32) -> Option<&[u8]> {
         match &self.0 {
@@ -162,6 +184,8 @@ pub(crate) fn murmur(bytes: &[u8]) -> u64 {
     hash ^ hash >> 47
 }
 
+/// Words that are looked up side by side.
+const AHEAD: usize = 16;
 /// How the unknown word is spelled.
 pub(crate) const UNK: &[u8] = b"<unk>";
 pub(crate) const MULTIPLIER: u64 = 0xc6a4_a793_5bd1_e995;

@@ -7,6 +7,7 @@ use super::layout::{Table, VOCABULARY_ENTRY};
 use super::raw::{u32_at, u64_at};
 use crate::lm::bytes::Bytes;
 use crate::lm::ngram::vocab::{is_unk, murmur};
+use crate::lm::prefetch::prefetch;
 
 /// Words known by their 64-bit hashes. Two words with one hash would be one word.
 #[derive(Debug, Clone)]
@@ -142,6 +143,17 @@ impl Lexicon {
         None
     }
 
+    /// Asks for the memory that finding the word with this hash will read.
+    pub(crate) fn near(&self, hash: u64) {
+        match self.index {
+            Index::Table(table) => prefetch(&self.bytes, place(table, hash)),
+            Index::Sorted { start } => {
+                let share = u128::from(hash) * u128::from(self.bound) >> 64;
+                prefetch(&self.bytes, start + 8 * share as usize);
+            }
+        }
+    }
+
     /// The spelling of a word, where the file has one.
     pub(crate) fn word(&self, id: u32) -> Option<&[u8]> {
         let starts = self.starts().ok()?;
@@ -211,8 +223,7 @@ pub(crate) fn find(bytes: &[u8], table: Table, key: u64) -> Option<usize> {
     if key == 0 {
         return None;
     }
-    let ideal = key % table.buckets;
-    let mut at = table.start + ideal as usize * table.entry;
+    let mut at = place(table, key);
     let end = table.start + table.buckets as usize * table.entry;
     for _ in 0..table.buckets {
         match u64_at(bytes, at) {
@@ -225,6 +236,12 @@ pub(crate) fn find(bytes: &[u8], table: Table, key: u64) -> Option<usize> {
         }
     }
     None
+}
+
+/// Where the entry with this key would be if no other were.
+#[inline]
+pub(crate) fn place(table: Table, key: u64) -> usize {
+    table.start + (key % table.buckets) as usize * table.entry
 }
 
 fn entries(bytes: &[u8], table: Table) -> impl Iterator<Item = (u64, u32)> + '_ {

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use super::header::damaged;
 use super::layout::Tables;
-use super::lexicon::find;
+use super::lexicon::{find, place};
 use super::raw::f32_at;
 use crate::lm::bytes::Bytes;
 use crate::lm::ngram::hashed::extend;
-use crate::lm::ngram::search::{Entry, Lookup};
+use crate::lm::ngram::search::{Entry, Lookup, State};
+use crate::lm::prefetch::prefetch;
 
 /// Models of types 0 and 1.
 pub(crate) struct Probing {
@@ -53,6 +54,8 @@ impl Probing {
 impl Lookup for Probing {
     type Path = u64;
 
+    const LEVELS: bool = false;
+
     fn order(&self) -> usize {
         self.layout.levels.len() + 1
     }
@@ -73,5 +76,17 @@ impl Lookup for Probing {
         let bytes = &self.bytes;
         let prob = -f32_at(bytes, find(bytes, table, extend(path, word))? + 8).abs();
         (!prob.is_nan()).then_some(prob)
+    }
+
+    /// Keys depend on the words alone, so every order's place is known before the first look.
+    #[inline]
+    fn near(&self, word: u32, state: &State) {
+        let bytes = &self.bytes;
+        prefetch(bytes, self.unigram_at(word as usize));
+        let mut key = u64::from(word);
+        for (word, &table) in state.words().zip(&self.layout.levels) {
+            key = extend(key, word);
+            prefetch(bytes, place(table, key));
+        }
     }
 }

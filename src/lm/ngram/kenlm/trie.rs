@@ -7,7 +7,8 @@ use super::header::damaged;
 use super::layout::{Array, FLOAT_BACKOFF_BITS, FLOAT_PROB_BITS, Quantiser, Records, TrieLayout};
 use super::raw::{bits_at, f32_at, u64_at};
 use crate::lm::bytes::Bytes;
-use crate::lm::ngram::search::{Entry, Lookup};
+use crate::lm::ngram::search::{Entry, Lookup, State};
+use crate::lm::prefetch::prefetch;
 
 /// Models of types 2 to 5.
 ///
@@ -124,14 +125,8 @@ impl Trie {
         let (mut left, mut right) = (0, self.words);
         let mut guesses = GUESSES;
         while low < high {
-            let width = high - low;
-            let pivot = if guesses > 0 && width > NARROW {
-                guesses -= 1;
-                let share = width.saturating_mul(u64::from(word.saturating_sub(left)));
-                low + (share / u64::from(right.saturating_sub(left).max(1))).min(width - 1)
-            } else {
-                low + width / 2
-            };
+            let pivot = pivot(low, high, word, left, right, guesses > 0);
+            guesses = guesses.saturating_sub(1);
             let found = self.word(records, pivot);
             match found.cmp(&word) {
                 Ordering::Less => (low, left) = (pivot + 1, found),
@@ -189,6 +184,8 @@ impl Trie {
 impl Lookup for Trie {
     type Path = Span;
 
+    const LEVELS: bool = true;
+
     fn order(&self) -> usize {
         self.layout.middles.len() + 2
     }
@@ -208,6 +205,33 @@ impl Lookup for Trie {
         let prob = self.prob(self.order(), record);
         (prob < f32::INFINITY).then_some(prob)
     }
+
+    #[inline]
+    fn near(&self, word: u32, _state: &State) {
+        let at = self.layout.unigrams + 16 * word as usize;
+        prefetch(&self.bytes, at);
+        prefetch(&self.bytes, at + 24);
+    }
+
+    #[inline]
+    fn near_next(&self, path: &Span, length: usize, word: u32) {
+        let records = self.records(length);
+        let Span { begin, end } = *path;
+        let first = pivot(begin, end, word, 0, self.words, true);
+        prefetch(&self.bytes, records.start + (first * records.bits() >> 3) as usize);
+    }
+}
+
+/// Where to look for a word next: where it would be if the words from `left` to before `right` were
+/// spread evenly, or in the middle.
+#[inline]
+fn pivot(low: u64, high: u64, word: u32, left: u32, right: u32, guess: bool) -> u64 {
+    let width = high - low;
+    if !guess || width <= NARROW {
+        return low + width / 2;
+    }
+    let share = width.saturating_mul(u64::from(word.saturating_sub(left)));
+    low + (share / u64::from(right.saturating_sub(left).max(1))).min(width - 1)
 }
 
 /// None if the values are not finite (a probability may be 0, its log negative infinity): such an

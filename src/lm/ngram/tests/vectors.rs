@@ -153,7 +153,39 @@ pub(super) fn compare(model: &Ngram, start: State, lines: &[u8], rows: &[u8]) ->
         }
     }
     assert!(rows.next().is_none(), "rows left over");
+    side_by_side(model, &start, lines);
     compared
+}
+
+/// Sentences in any company score as they do alone.
+fn side_by_side(model: &Ngram, start: &State, lines: &[u8]) {
+    let sentences: Vec<Vec<u32>> = lines
+        .split(|&b| b == b'\n')
+        .map(|line| {
+            let words = line.split(|b| matches!(b, 9..=13 | 32)).filter(|word| !word.is_empty());
+            let words: Vec<&[u8]> = words.collect();
+            let mut ids = Vec::new();
+            model.words().ids(words.iter().copied(), &mut ids);
+            let alone: Vec<u32> = words.iter().map(|word| model.words().id(word)).collect();
+            assert_eq!(ids, alone);
+            ids
+        })
+        .collect();
+    let given: Vec<&[u32]> = sentences.iter().map(Vec::as_slice).collect();
+    let mut scores: Vec<Vec<Full>> = vec![Vec::new(); given.len()];
+    model.score_batch(start, &given, |sentence, word, full| {
+        assert_eq!(scores[sentence].len(), word);
+        scores[sentence].push(full);
+    });
+    for (words, scores) in given.iter().zip(&scores) {
+        let mut state = start.clone();
+        let mut next = State::default();
+        assert_eq!(words.len(), scores.len());
+        for (&word, &score) in words.iter().zip(scores) {
+            assert_eq!(model.full_score(&state, word, &mut next), score);
+            std::mem::swap(&mut state, &mut next);
+        }
+    }
 }
 
 /// A packed model, unpacked for as long as the path lives.

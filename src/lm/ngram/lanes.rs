@@ -1,0 +1,93 @@
+//! Many sentences at once: while one waits for memory, the others go on.
+//!
+//! A lookup is a chain of reads that mostly miss the caches, each dependent on the one before. So
+//! some sentences are scored side by side, one look each in turn; what the next look will read is
+//! asked for before the others take theirs.
+
+use super::search::{Full, Lookup, Search, State, full_score};
+
+/// Scores the words of each sentence after `begin`; `each` gets the sentence's index, the word's,
+/// and the score. Equal to scoring them one by one, in any order but that inside a sentence.
+pub(crate) fn score<L: Lookup>(
+    model: &L,
+    begin: &State,
+    sentences: &[&[u32]],
+    mut each: impl FnMut(usize, usize, Full),
+) {
+    let mut waiting = sentences.iter().enumerate().filter(|(_, words)| !words.is_empty());
+    let mut lanes: Vec<Lane<'_, L::Path>> = Vec::with_capacity(LANES);
+    for (index, words) in waiting.by_ref().take(LANES) {
+        lanes.push(Lane::new(model, index, words, begin));
+    }
+    while !lanes.is_empty() {
+        let mut at = 0;
+        while let Some(lane) = lanes.get_mut(at) {
+            at += 1;
+            let Some(full) = lane.step(model) else { continue };
+            each(lane.index, lane.at, full);
+            lane.at += 1;
+            if lane.at < lane.words.len() {
+                model.near(lane.words[lane.at], &lane.state);
+            } else if let Some((index, words)) = waiting.next() {
+                lane.restart(model, index, words, begin);
+            } else {
+                at -= 1;
+                lanes.swap_remove(at);
+            }
+        }
+    }
+}
+
+/// A sentence in the middle of being scored.
+struct Lane<'a, P> {
+    index: usize,
+    words: &'a [u32],
+    at: usize,
+    state: State,
+    next: State,
+    search: Option<Search<P>>,
+}
+
+impl<'a, P: Copy> Lane<'a, P> {
+    fn new<L: Lookup<Path = P>>(model: &L, index: usize, words: &'a [u32], begin: &State) -> Self {
+        let mut lane =
+            Lane { index, words, at: 0, state: State::default(), next: State::default(), search: None };
+        lane.restart(model, index, words, begin);
+        lane
+    }
+
+    fn restart<L: Lookup<Path = P>>(&mut self, model: &L, index: usize, words: &'a [u32], begin: &State) {
+        (self.index, self.words, self.at) = (index, words, 0);
+        self.state.clone_from(begin);
+        if let Some(&word) = words.first() {
+            model.near(word, &self.state);
+        }
+    }
+
+    /// One look; the score of the current word if it was the last that it needed.
+    #[inline]
+    fn step<L: Lookup<Path = P>>(&mut self, model: &L) -> Option<Full> {
+        if !L::LEVELS {
+            let full = full_score(model, &self.state, self.words[self.at], &mut self.next);
+            std::mem::swap(&mut self.state, &mut self.next);
+            return Some(full);
+        }
+        let search = match &mut self.search {
+            None => self.search.insert(Search::begin(model, self.words[self.at], &mut self.next)),
+            Some(search) => {
+                search.advance(model, &self.state, &mut self.next);
+                search
+            }
+        };
+        if search.prepare(model, &self.state) {
+            return None;
+        }
+        let full = search.finish(&self.state, &mut self.next);
+        self.search = None;
+        std::mem::swap(&mut self.state, &mut self.next);
+        Some(full)
+    }
+}
+
+/// As many as a processor can have reads underway, about.
+const LANES: usize = 8;
