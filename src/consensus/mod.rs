@@ -87,10 +87,10 @@ pub struct Consensus {
     pub confidence: f64,
 }
 
-/// Decides a rescored list, whose hypotheses have totals.
+/// Decides a rescored list: hypotheses best first, with totals.
 ///
-/// The order is by total for [`Decision::Best`] and [`Decision::Rover`], and by expected errors for
-/// [`Decision::Mbr`]; ties by total, then by first-pass rank. Time is that of one alignment for each
+/// [`Decision::Best`] and [`Decision::Rover`] leave its order, [`Decision::Mbr`] puts the fewest expected
+/// errors first; on a tie the list's order stays. Time is that of one alignment for each
 /// distinct text, and for MBR of one for each pair of them. Never panics for any input; an empty list
 /// gives an empty consensus.
 pub fn decide(
@@ -100,14 +100,10 @@ pub fn decide(
     decision: Decision,
 ) -> Consensus {
     let list = List::new(utterance, markers, calibration.temperature);
-    let Some(best) = list.best() else { return Consensus::default() };
-    let mut order: Vec<usize> = (0..list.posteriors.len()).collect();
-    let rank = |at: usize| utterance.hypotheses[at].rank;
-    order.sort_by(|&a, &b| {
-        list.posteriors[b].total_cmp(&list.posteriors[a]).then_with(|| rank(a).cmp(&rank(b)))
-    });
-    // What stands first was ranked with more digits than posteriors keep.
-    order.sort_by_key(|&at| at != best);
+    let mut order: Vec<usize> = (0..list.class.len()).collect();
+    if order.is_empty() {
+        return Consensus::default();
+    }
     if decision == Decision::Mbr {
         let risks = list.risks();
         let risk = |at: usize| risks[list.class[at]];
@@ -191,7 +187,6 @@ struct List<'a> {
     posteriors: Vec<f64>,
     /// Probability of each class.
     masses: Vec<f64>,
-    first: Option<usize>,
 }
 
 impl<'a> List<'a> {
@@ -217,13 +212,7 @@ impl<'a> List<'a> {
             masses[at] += posterior;
             class.push(at);
         }
-        let first = (!hypotheses.is_empty()).then_some(0);
-        Self { words, texts, class, posteriors, masses, first }
-    }
-
-    /// The hypothesis that stands first: rescoring has put the best there.
-    fn best(&self) -> Option<usize> {
-        self.first
+        Self { words, texts, class, posteriors, masses }
     }
 
     fn find(&self, text: impl Iterator<Item = u32>) -> Option<usize> {

@@ -2,6 +2,12 @@
 //!
 //! Nothing here reads files or knows formats: it works on texts, counts and feature values.
 
+mod align;
+pub mod bleu;
+pub mod confidence;
+pub mod matched_pairs;
+pub mod mixture;
+pub mod normalise;
 pub mod oracle;
 mod random;
 mod search;
@@ -9,6 +15,10 @@ pub mod significance;
 pub mod tune;
 pub mod wer;
 
+pub use align::Alignment;
+pub use bleu::Bleu;
+pub use matched_pairs::MatchedPairs;
+pub use normalise::Normaliser;
 pub use oracle::Oracle;
 pub use significance::{Bootstrap, Comparison, Estimate, Sample};
 pub use tune::{Feature, Problem, Tuned, Tuner, Verdict};
