@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::combine::Weights;
+use crate::consensus::Calibration;
 use crate::lm::LanguageModel;
 use crate::lm::ngram::Ngram;
 use crate::lm::onnx::{OnnxLm, OnnxOptions};
@@ -42,6 +43,9 @@ pub struct Config {
     /// Spread of each feature within a list where the weights were tuned.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub spread: BTreeMap<String, f64>,
+    /// What makes posteriors and confidences of the totals that these weights give.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub confidence: Option<Calibration>,
     /// What `tune` measured; for people.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub tuned: BTreeMap<String, toml::Value>,

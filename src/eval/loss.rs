@@ -95,7 +95,7 @@ impl Losses {
 }
 
 impl Measured<'_> {
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         match self {
             Self::Errors(list) => list.len(),
             Self::Bleu(list) => list.len(),
@@ -105,7 +105,7 @@ impl Measured<'_> {
     /// The best hypothesis' place: the first with the fewest errors, or with the best BLEU of its own,
     /// a count added to each precision but the first (Lin & Och 2004). For BLEU this is a good guess, for no
     /// hypothesis is best whatever the others are.
-    pub fn best(&self) -> Option<usize> {
+    pub(super) fn best(&self) -> Option<usize> {
         match self {
             Self::Errors(list) => (0..list.len()).min_by_key(|&i| (list[i], i)),
             Self::Bleu(list) => {
@@ -135,7 +135,9 @@ impl Sum {
     /// One hypothesis of the sum gives way to another.
     pub fn swap(&mut self, losses: &Losses, from: usize, to: usize) {
         match (self, losses) {
-            (Self::Errors(sum), Losses::Errors(all)) => *sum = *sum + u64::from(all[to]) - u64::from(all[from]),
+            (Self::Errors(sum), Losses::Errors(all)) => {
+                *sum = *sum + u64::from(all[to]) - u64::from(all[from])
+            }
             (Self::Bleu(sum), Losses::Bleu(all)) => {
                 *sum += all[to];
                 *sum -= all[from];

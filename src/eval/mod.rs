@@ -5,6 +5,7 @@
 mod align;
 pub mod bleu;
 pub mod confidence;
+mod loss;
 pub mod matched_pairs;
 pub mod mixture;
 pub mod normalise;
@@ -17,11 +18,12 @@ pub mod wer;
 
 pub use align::Alignment;
 pub use bleu::Bleu;
+pub use loss::Measured;
 pub use matched_pairs::MatchedPairs;
 pub use normalise::Normaliser;
 pub use oracle::Oracle;
 pub use significance::{Bootstrap, Comparison, Estimate, Sample};
-pub use tune::{Feature, Problem, Tuned, Tuner, Verdict};
+pub use tune::{Feature, Measure, Problem, Tuned, Tuner, Verdict};
 pub use wer::{Counts, Edit, Scorer, Tally};
 
 #[cfg(test)]

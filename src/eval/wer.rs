@@ -388,7 +388,7 @@ mod tests {
             }
             lines += 1;
         }
-        assert!(lines >= 300);
+        assert!(lines >= 2000);
     }
 
     #[test]
