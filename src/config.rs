@@ -167,9 +167,14 @@ impl Config {
     /// Drops the weights of the models that are mixed: those of a log-linear sum say nothing about a
     /// mixture, in which members count by their lambdas alone.
     ///
+    /// Without any lambda nothing is dropped: who is mixed is not known yet.
+    ///
     /// # Errors
-    /// If it is not said which models are mixed.
+    /// If the lambdas make no sense.
     pub fn forget_members(&mut self) -> Result<()> {
+        if self.lm.iter().all(|lm| lm.lambda.is_none()) {
+            return Ok(());
+        }
         let Interpolation::Linear { lambdas, .. } = self.interpolation()? else { return Ok(()) };
         self.weights.retain(|name, _| !lambdas.iter().any(|(member, _)| member == name));
         for lm in self.lm.iter_mut().filter(|lm| lambdas.iter().any(|(member, _)| *member == lm.name)) {

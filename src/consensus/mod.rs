@@ -168,9 +168,10 @@ impl Logistic {
     }
 }
 
-/// `ln(p / (1 - p))`, kept finite: beyond one in a million nothing is known.
+/// `ln(p / (1 - p))`, kept finite: what all hypotheses of a list share is not certain for that, and a
+/// list of some dozens cannot say more than one in three hundred.
 pub fn log_odds(p: f64) -> f64 {
-    const EDGE: f64 = 1e-6;
+    const EDGE: f64 = 0.003;
     let p = p.clamp(EDGE, 1.0 - EDGE);
     (p / (1.0 - p)).ln()
 }

@@ -4,6 +4,7 @@
 
 mod align;
 pub mod bleu;
+pub mod changes;
 pub mod confidence;
 mod loss;
 pub mod matched_pairs;
@@ -11,6 +12,7 @@ pub mod mixture;
 pub mod normalise;
 pub mod oracle;
 mod random;
+pub mod report;
 mod search;
 pub mod significance;
 pub mod tune;
@@ -18,6 +20,7 @@ pub mod wer;
 
 pub use align::Alignment;
 pub use bleu::Bleu;
+pub use changes::Changes;
 pub use loss::Measured;
 pub use matched_pairs::MatchedPairs;
 pub use normalise::Normaliser;

@@ -1,6 +1,7 @@
 //! What our records say about themselves beside the status: confidences and times.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// Members of a record's `secondpass` that were asked for.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -54,6 +55,33 @@ impl Answer {
     }
 }
 
+/// Everything that `scores` of our own record in `line` holds, with the first-pass rank of each
+/// hypothesis, as they stand: first-pass features, the models', counts and `total`. Empty where the record is
+/// not our own, or a rank is missing.
+pub fn scores(line: &[u8]) -> Vec<(u32, Vec<(String, f64)>)> {
+    let Ok(Value::Object(record)) = serde_json::from_slice(line) else { return Vec::new() };
+    let numbers = |scores: &Value| -> Option<Vec<(String, f64)>> {
+        let all = scores.as_object()?.iter();
+        Some(all.filter_map(|(name, value)| Some((name.clone(), value.as_f64()?))).collect())
+    };
+    let pair = |rank: &Value, scores: &Value| Some((u32::try_from(rank.as_u64()?).ok()?, numbers(scores)?));
+    if !record.contains_key("secondpass") {
+        return Vec::new();
+    }
+    // Parallel lists.
+    if let (Some(Value::Array(ranks)), Some(Value::Array(scores))) =
+        (record.get("rank"), record.get("scores"))
+    {
+        let pairs = ranks.iter().zip(scores).map(|(rank, scores)| pair(rank, scores));
+        return pairs.collect::<Option<_>>().unwrap_or_default();
+    }
+    let hypotheses = record.values().find_map(|value| {
+        let list = value.as_array().filter(|list| !list.is_empty())?;
+        list.iter().map(|hypothesis| pair(hypothesis.get("rank")?, hypothesis.get("scores")?)).collect()
+    });
+    hypotheses.unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,6 +102,20 @@ mod tests {
         assert_eq!(Answer::read(b"{\"secondpass\":{\"status\":\"ok\"}}"), Some(Answer::default()));
         for other in ["{}", "", "[]", "{\"secondpass\":3}", "{\"secondpass\":{\"confidence\":\"x\"}}"] {
             assert_eq!(Answer::read(other.as_bytes()), None, "{other}");
+        }
+    }
+    #[test]
+    fn all_scores_of_our_own_records() {
+        let want = vec![(2, vec![("a".to_owned(), -1.0), ("total".to_owned(), -2.5)]), (1, vec![])];
+        let list = r#"{"x":[1],"nbest":[{"t":"","scores":{"a":-1,"b":null,"total":-2.5},"rank":2},{"scores":{},"rank":1}],"secondpass":{}}"#;
+        let parallel =
+            r#"{"hyps":["a","b"],"scores":[{"a":-1,"total":-2.5},{}],"rank":[2,1],"secondpass":{}}"#;
+        assert_eq!(scores(list.as_bytes()), want);
+        assert_eq!(scores(parallel.as_bytes()), want);
+        for other in
+            ["", "{}", r#"{"hyps":[{"scores":{},"rank":1}]}"#, r#"{"hyps":[{"scores":{}}],"secondpass":{}}"#]
+        {
+            assert!(scores(other.as_bytes()).is_empty(), "{other}");
         }
     }
 }

@@ -45,7 +45,7 @@ mod span;
 mod top;
 mod write;
 
-pub use answer::{Answer, AnswerWord};
+pub use answer::{Answer, AnswerWord, scores};
 pub use read::{Reader, Record};
 pub use write::{over, passed, write};
 
