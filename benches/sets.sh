@@ -66,6 +66,7 @@ for lists in "$@"; do
     nice "$program" rescore "$lists" --quiet --output "$features.part"
     mv "$features.part" "$features"
   fi
+  rm -f "$work"/*
   split "$features"
   base=score
   head -n 1 "$features" | grep -q '"score"' || base=rank

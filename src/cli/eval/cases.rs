@@ -83,12 +83,15 @@ pub fn read(source: &Source<'_>, messages: &Messages) -> Result<Cases> {
     Ok(all)
 }
 
+/// Texts by utterance id.
+type Texts = HashMap<Vec<u8>, Vec<u8>>;
+
 /// Cases while they are read.
 struct Collector<'a> {
     source: &'a Source<'a>,
     scorer: Scorer,
     /// The other system's texts that were not met yet.
-    texts: Option<HashMap<Vec<u8>, Vec<u8>>>,
+    texts: Option<Texts>,
     all: Cases,
 }
 
@@ -200,8 +203,8 @@ fn complete(utterance: &mut Utterance, line: &[u8]) {
 }
 
 /// The text decided for of every utterance of another system, by id, and how many could not be read.
-fn answers(path: &Path, messages: &Messages) -> Result<(HashMap<Vec<u8>, Vec<u8>>, u64)> {
-    let mut texts = HashMap::new();
+fn answers(path: &Path, messages: &Messages) -> Result<(Texts, u64)> {
+    let mut texts = Texts::new();
     let unread = lists::each(path, OwnNames::default(), messages, &mut |Listed { number, line, record }| {
         let winner = record.winner();
         let chosen = record.utterance.hypotheses.iter().find(|h| Some(h.rank) == winner);

@@ -143,10 +143,11 @@ fn tiles(summary: &Summary) -> Vec<Tile> {
             _ => Tone::Plain,
         };
         let value = minus(format!("{:+.2}", 100.0 * delta));
-        tiles.push(tile("difference in points".into(), value, within(c.map(|c| c.delta)), tone));
-        let relative =
-            if before > 0.0 { format!("{:+.1} % relative", 100.0 * delta / before) } else { String::new() };
-        tiles.push(tile("matched pairs, p".into(), p_value(summary.test.p), minus(relative), Tone::Plain));
+        let relative = (before > 0.0).then(|| minus(format!("{:+.1} % relative", 100.0 * delta / before)));
+        let label = relative.map_or("difference".into(), |relative| format!("difference, {relative}"));
+        tiles.push(tile(label, value, within(c.map(|c| c.delta)), tone));
+        let note = format!("{} segments", summary.test.segments);
+        tiles.push(tile("matched pairs, p".into(), p_value(summary.test.p), note, Tone::Plain));
     }
     if tiles.len() < 4
         && let Some((depth, counts)) = summary.oracle.last()
@@ -196,11 +197,13 @@ fn map(study: &Study<'_>, all: &Cases) -> Result<Option<Map>> {
     let (xs, ys) = (axis(x), y.map(axis).unwrap_or_default());
     let chosen = weights.clone();
     let mut rates = Vec::with_capacity(xs.len() * ys.len().max(1));
-    for row in 0..ys.len().max(1) {
+    // Without a second weight there is one row, in which nothing moves.
+    let rows = if ys.is_empty() { vec![None] } else { ys.iter().copied().map(Some).collect() };
+    for row in rows {
         for &value in &xs {
             weights[x] = value;
-            if let Some(y) = y {
-                weights[y] = ys[row];
+            if let (Some(y), Some(row)) = (y, row) {
+                weights[y] = row;
             }
             rates.push(rate(&weights));
         }

@@ -91,21 +91,18 @@ pub fn facts(tuned: &Tuned, unit: &str, used: bool) -> BTreeMap<String, toml::Va
 }
 
 /// Ranks the lists by the weights and learns what makes their totals probabilities. Lists that
-/// cannot be ranked say nothing.
+/// cannot be ranked say nothing, and go.
 pub fn calibrate(
-    utterances: &mut [Utterance],
+    utterances: &mut Vec<Utterance>,
     combination: &Combination,
     markers: &Markers,
     scorer: &mut Scorer,
 ) -> Calibration {
-    let mut ranked = Vec::with_capacity(utterances.len());
-    for utterance in utterances {
+    utterances.retain_mut(|utterance| {
         let formula = combination.formula(utterance, &[]);
-        if combination.rank(utterance, &formula).is_ok() {
-            ranked.push(utterance.clone());
-        }
-    }
-    confidence::calibrate(&ranked, markers, scorer)
+        combination.rank(utterance, &formula).is_ok()
+    });
+    confidence::calibrate(utterances, markers, scorer)
 }
 
 /// Says the temperature.

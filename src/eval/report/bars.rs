@@ -22,8 +22,8 @@ pub fn chart(report: &Report) -> String {
     let frame = Frame {
         width: 880.0,
         height: 58.0 + row * bars.len() as f64,
-        left: (names + 28.0).min(330.0),
-        right: 96.0,
+        left: (names + 110.0).min(400.0),
+        right: 16.0,
         top: 14.0,
         bottom: 44.0,
     };
@@ -90,7 +90,7 @@ pub fn chart(report: &Report) -> String {
             at(bar.rate.value),
             escape(bar.name.as_bytes()),
             percent(bar.rate.value),
-            frame.width - 4.0,
+            frame.left - 22.0,
             y + 5.0,
             percent(bar.rate.value)
         );

@@ -50,6 +50,8 @@ fn one(example: &Example) -> String {
             match word {
                 Some(word) => format!("<i{class}>{}</i>", escape(word)),
                 None if wrong => format!("<i{class}>\u{2205}</i>"),
+                // What was inserted is gone.
+                None if other => "<i class=\"won none\">\u{b7}</i>".to_owned(),
                 None => "<i class=\"none\">\u{b7}</i>".to_owned(),
             }
         };

@@ -23,7 +23,7 @@ pub fn chart(latencies: &[f64]) -> String {
     }
     let most = counts.iter().copied().max().unwrap_or(1) as f64;
     let frame = Frame { width: 430.0, height: 380.0, left: 50.0, right: 20.0, top: 34.0, bottom: 46.0 };
-    let (x, y) = (frame.x((0.0, end)), frame.y((0.0, most * 1.12)));
+    let (x, y) = (frame.x((0.0, end)), frame.y((0.0, most * 1.3)));
     let mut out = String::new();
     let (at, step) = ticks(0.0, y.from.1, 5);
     let whole = |tick: &f64| tick.fract() == 0.0;

@@ -36,8 +36,8 @@ fn colours(map: &Map, unit: &str) -> String {
             let _ = write!(
                 out,
                 "<rect x=\"{left:.1}\" y=\"{top:.1}\" width=\"{:.1}\" height=\"{:.1}\" fill=\"{}\"><title>{}</title></rect>",
-                right - left + 0.3,
-                bottom - top + 0.3,
+                right - left + 0.6,
+                bottom - top + 0.6,
                 colour(shade.at(row[start])),
                 percent(row[start])
             );
@@ -92,7 +92,7 @@ fn legend(frame: Frame, low: f64, high: f64, unit: &str, out: &mut String) {
             out,
             "<rect x=\"{left:.1}\" y=\"{:.2}\" width=\"{width}\" height=\"{:.2}\" fill=\"{}\"/>",
             bottom - height * f64::from(step + 1),
-            height + 0.3,
+            height + 0.6,
             colour(part)
         );
     }

@@ -150,6 +150,7 @@ h1 { font-size: 30px; line-height: 1.2; margin: 0 0 14px; letter-spacing: -.01em
 h2 { font-size: 17px; line-height: 1.3; margin: 0 0 12px; }
 h3 { font-size: 15px; margin: 0 0 6px; }
 h4 { font-size: 14px; margin: 0 0 8px; font-weight: 500; }
+h4 small { margin-left: 6px; }
 p { margin: 0 0 12px; max-width: 72ch; }
 small { color: var(--soft); }
 code { font: 13px ui-monospace, SFMono-Regular, Menlo, Consolas, \"DejaVu Sans Mono\", monospace; overflow-wrap: anywhere; }
@@ -204,6 +205,7 @@ tbody tr + tr td { border-top: 1px solid var(--grid); }
 .diff { width: 22%; min-width: 80px; padding-right: 0; vertical-align: middle; }
 .diff svg { height: 12px; }
 svg .won { fill: var(--won); } svg .lost { fill: var(--lost); }
+.pair .num { width: 4.2em; }
 .pair { display: grid; grid-template-columns: 1fr 1fr; gap: 36px; }
 .word, .words i { border-radius: 4px; padding: 0 5px; }
 .word { white-space: nowrap; }
@@ -220,10 +222,11 @@ span.wrong, i.wrong { background: var(--wrong-back); }
 .col i { font-style: normal; font-size: 14px; line-height: 22px; min-width: 1ch; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .col i:first-child { color: var(--soft); }
 .col .none { color: var(--faint); text-align: center; }
+.col .won.none { color: var(--won); }
 .head b { font-weight: 500; font-size: 12px; color: var(--faint); padding-right: 9px; }
 footer { color: var(--soft); font-size: 13px; padding: 6px 2px; }
 footer p { margin-bottom: 6px; max-width: 96ch; }
-@media (max-width: 760px) {
+@media screen and (max-width: 760px) {
   main { padding: 26px 14px 40px; }
   h1 { font-size: 24px; }
   .grid, .pair, .grid figure:last-child:nth-child(odd) { grid-template-columns: minmax(0, 1fr); }
@@ -241,6 +244,14 @@ footer p { margin-bottom: 6px; max-width: 96ch; }
   :root { --page: #fff; }
   body { font-size: 11pt; -webkit-print-color-adjust: exact; print-color-adjust: exact; }
   main { max-width: none; padding: 0; }
+  h1 { font-size: 19pt; }
+  .tile { padding: 8px 10px; }
+  .tile strong { font-size: 17pt; }
+  .tile span, .tile small { font-size: 8.5pt; }
+  .grid { gap: 12px; }
+  figure { padding: 12px 14px; }
+  figcaption { font-size: 9pt; }
+  table, .col i { font-size: 9.5pt; }
   figure, .tile, .example, tr { break-inside: avoid; }
   h2, h3, h4 { break-after: avoid; }
   .tile, figure, section:not(.tiles):not(.grid) { border-color: #ccd2da; }
