@@ -34,7 +34,7 @@ fn jsonl(criterion: &mut Criterion) {
         hypothesis.total = -300.123_456_789 - at as f64;
     }
     let order: Vec<_> = (0..record.utterance.hypotheses.len()).rev().collect();
-    let gained = Gained { order: &order, features: &names, explain: None };
+    let gained = Gained { order: &order, features: &names, explain: None, ..Gained::default() };
     let mut out = Vec::new();
     group.bench_function("write", |b| {
         b.iter(|| {

@@ -110,6 +110,8 @@ impl Combination {
             }
         }
         let first_pass = terms.len();
+        // Without models, weights that name features are there to rank by them.
+        let reranked = self.models.is_empty() && self.first_pass_names().next().is_some();
         let kept = |name: &Name| {
             !left_out.iter().any(|out| **out == **name || name.strip_suffix(".oov") == Some(out))
         };
@@ -121,7 +123,7 @@ impl Combination {
                 terms.push((name.clone(), weight));
             }
         }
-        let first_pass_only = terms[first_pass..].iter().all(|&(_, weight)| weight == 0.0);
+        let first_pass_only = !reranked && terms[first_pass..].iter().all(|&(_, weight)| weight == 0.0);
         Formula { terms, first_pass_only }
     }
 
@@ -305,6 +307,15 @@ mod tests {
     fn weights_of_zero_leave_the_first_pass_order_even_against_its_scores() {
         let combination = combination(&[("rnnlm", 0.0)]);
         assert_eq!(ranks(&combination, &mut list(&[(-5.0, -1.0), (-1.0, -9.0)])).unwrap(), [1, 2]);
+    }
+
+    #[test]
+    fn without_models_the_weights_of_features_rank() {
+        let bare = |weights: &[(&str, f64)]| Combination { models: Vec::new(), ..combination(weights) };
+        let scores = [(-5.0, -1.0), (-1.0, -9.0)];
+        assert_eq!(ranks(&bare(&[]), &mut list(&scores)).unwrap(), [1, 2]);
+        let weights = Combination { own: vec![WORDS.into()], ..bare(&[("score", 1.0)]) };
+        assert_eq!(ranks(&weights, &mut list(&scores)).unwrap(), [2, 1]);
     }
 
     #[test]

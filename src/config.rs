@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::combine::Weights;
+use crate::consensus::Calibration;
 use crate::lm::LanguageModel;
 use crate::lm::ngram::{self, Ngram};
 use crate::lm::onnx::{OnnxLm, OnnxOptions};
@@ -42,6 +43,9 @@ pub struct Config {
     /// Spread of each feature within a list where the weights were tuned.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub spread: BTreeMap<String, f64>,
+    /// What makes posteriors and confidences of the totals that these weights give.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub confidence: Option<Calibration>,
     /// What `tune` measured; for people.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub tuned: BTreeMap<String, toml::Value>,
@@ -163,9 +167,14 @@ impl Config {
     /// Drops the weights of the models that are mixed: those of a log-linear sum say nothing about a
     /// mixture, in which members count by their lambdas alone.
     ///
+    /// Without any lambda nothing is dropped: who is mixed is not known yet.
+    ///
     /// # Errors
-    /// If it is not said which models are mixed.
+    /// If the lambdas make no sense.
     pub fn forget_members(&mut self) -> Result<()> {
+        if self.lm.iter().all(|lm| lm.lambda.is_none()) {
+            return Ok(());
+        }
         let Interpolation::Linear { lambdas, .. } = self.interpolation()? else { return Ok(()) };
         self.weights.retain(|name, _| !lambdas.iter().any(|(member, _)| member == name));
         for lm in self.lm.iter_mut().filter(|lm| lambdas.iter().any(|(member, _)| *member == lm.name)) {

@@ -50,7 +50,7 @@
 //!
 //! Modules import from those before them in this list, never from those after or beside them:
 //! `error`; [`nbest`], [`lines`], `faults` (named faults, for tests); [`formats`]; [`tokens`],
-//! [`trie`]; [`lm`]; [`combine`]; [`rescorer`]; [`config`] (models and weights in TOML);
+//! [`trie`]; [`lm`]; [`combine`]; [`consensus`] (posteriors, confidence, votes); [`rescorer`]; [`config`] (models and weights in TOML);
 //! [`pool`] (imports `error` only); [`stream`]; [`eval`] (error rates, tuning); `cli`.
 //! Costs, base-10 logarithms and other signs exist only inside [`formats`] and the readers of
 //! model files.
@@ -70,6 +70,7 @@ mod faults;
 pub mod cli;
 pub mod combine;
 pub mod config;
+pub mod consensus;
 pub mod eval;
 pub mod formats;
 pub mod lines;

@@ -3,6 +3,7 @@
 //! One thread reads, the pool's workers rescore, the calling thread writes. The library never
 //! prints: what people should know goes to the caller as [`Event`]s.
 
+mod answer;
 mod check;
 mod explain;
 mod input;
@@ -19,6 +20,7 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
 
 pub use input::Stop;
 
+use crate::consensus::{Calibration, Decision};
 use crate::formats::OwnNames;
 use crate::formats::jsonl::Reader;
 use crate::lines::{Line, Lines, MAX_LINE_BYTES};
@@ -39,6 +41,14 @@ pub struct StreamOptions {
     pub nbest: Option<usize>,
     /// Add weight x value of each feature for the winner and the first pass's.
     pub explain: bool,
+    /// How lists are decided.
+    pub decision: Decision,
+    /// Add confidences of words and utterances, and posteriors of hypotheses.
+    pub confidence: bool,
+    /// What makes probabilities of totals.
+    pub calibration: Calibration,
+    /// Add the time from the reading of a record to its answer.
+    pub timings: bool,
     /// From the reading of a record to its answer.
     pub deadline: Option<Duration>,
     /// Start each utterance from the state after its session's last winner.
@@ -65,6 +75,10 @@ impl Default for StreamOptions {
             workers: 1,
             nbest: None,
             explain: false,
+            decision: Decision::Best,
+            confidence: false,
+            calibration: Calibration::default(),
+            timings: false,
             deadline: None,
             carry_over: false,
             sessions: 10_000,
@@ -144,6 +158,10 @@ pub fn rescore(
         own: OwnNames::new(rescorer.names().cloned()),
         nbest: options.nbest,
         explain: options.explain,
+        decision: options.decision,
+        confidence: options.confidence,
+        calibration: options.calibration,
+        timings: options.timings,
         deadline: options.deadline,
         sessions: options.carry_over.then(|| Sessions::new(options.sessions)),
         max_line_bytes: options.max_line_bytes,

@@ -59,8 +59,8 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
     let mut worker = rescorer.worker()?;
     let start_up = opened.elapsed();
     let mut utterances = Vec::new();
-    lists::each(&arguments.lists, OwnNames::new(rescorer.names().cloned()), messages, &mut |_, record| {
-        let mut utterance = record.utterance;
+    lists::each(&arguments.lists, OwnNames::new(rescorer.names().cloned()), messages, &mut |listed| {
+        let mut utterance = listed.record.utterance;
         if arguments.hypotheses > 0 {
             utterance.hypotheses.truncate(arguments.hypotheses);
         }

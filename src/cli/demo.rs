@@ -5,10 +5,9 @@ use std::io::Write;
 use flate2::read::GzDecoder;
 
 use super::End;
-use super::lists::Scoring;
 use super::messages::Messages;
 use super::models::ModelArgs;
-use crate::eval::{Edit, Tally};
+use crate::eval::{Edit, Normaliser, Scorer, Tally};
 use crate::formats::OwnNames;
 use crate::formats::jsonl::Reader;
 use crate::lines::{Lines, MAX_LINE_BYTES};
@@ -66,7 +65,7 @@ fn list(own: OwnNames) -> Result<Vec<Utterance>> {
 
 /// Error rates before and after, and some of what changed.
 fn compare(utterances: &[Utterance], show: usize) -> Result<String> {
-    let mut scorer = Scoring::default().scorer()?;
+    let mut scorer = Normaliser::default().scorer(Scorer::words());
     let (mut before, mut after, mut oracle) = (Tally::default(), Tally::default(), Tally::default());
     let (mut better, mut worse) = (0, 0);
     let mut examples = Vec::new();

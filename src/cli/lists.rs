@@ -1,16 +1,26 @@
 //! Reading lists with references, for `eval`, `tune` and `bench`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::files;
 use super::messages::Messages;
+use crate::eval::{Alignment, Normaliser, Scorer};
 use crate::formats::OwnNames;
 use crate::formats::jsonl::{Reader, Record};
 use crate::lines::{Decoded, Lines, MAX_LINE_BYTES};
-use crate::tokens::{Case, Mapped, Markers, TextMap};
+use crate::nbest::Utterance;
+use crate::tokens::{Case, Digits, TextMap};
 use crate::{Error, Result};
 
-/// Calls `each` with every utterance of a file; what cannot be read is said and left out.
+/// A record of a file: its line's number and bytes, and what was read from it.
+pub struct Listed<'a> {
+    pub number: u64,
+    pub line: &'a [u8],
+    pub record: Record,
+}
+
+/// Calls `each` with every record of a file; what cannot be read is said and left out. Gives how many
+/// were.
 ///
 /// # Errors
 /// If the file cannot be read, or `each` fails.
@@ -18,7 +28,7 @@ pub fn each(
     path: &Path,
     own: OwnNames,
     messages: &Messages,
-    each: &mut dyn FnMut(u64, Record) -> Result<()>,
+    each: &mut dyn FnMut(Listed<'_>) -> Result<()>,
 ) -> Result<u64> {
     let io = |source| Error::Io { what: path.display().to_string(), source };
     let mut reader = Reader::new(own);
@@ -38,7 +48,7 @@ pub fn each(
                         line.number
                     )));
                 }
-                each(line.number, record)?;
+                each(Listed { number: line.number, line: &line.bytes, record })?;
             }
             Err(error) => {
                 left_out += 1;
@@ -49,42 +59,118 @@ pub fn each(
     Ok(left_out)
 }
 
-/// How texts are made comparable before they are scored.
-#[derive(clap::Args, Debug, Clone, Default)]
+/// How texts are made comparable and compared.
+#[derive(clap::Args, Debug, Clone)]
 pub struct Scoring {
     /// Count characters instead of words
     #[arg(long, overrides_with = "no_cer", help_heading = "Scoring")]
     pub cer: bool,
     #[arg(long, hide = true)]
     no_cer: bool,
+    /// With --cer, count the spaces between words too
+    #[arg(long, requires = "cer", help_heading = "Scoring")]
+    pub cer_spaces: bool,
+    /// Fewest errors, or NIST sclite's costs of 4, 3 and 3
+    #[arg(long, value_name = "HOW", default_value = "levenshtein", help_heading = "Scoring")]
+    pub alignment: Align,
     /// Compare in this case: keep, lower, upper
     #[arg(long, value_name = "CASE", default_value = "keep", help_heading = "Scoring")]
     pub score_case: String,
     /// Compare without punctuation at the ends of words
     #[arg(long, help_heading = "Scoring")]
     pub score_strip_punctuation: bool,
+    /// Compare hyphenated words as their parts
+    #[arg(long, help_heading = "Scoring")]
+    pub score_split_hyphens: bool,
+    /// Compare numbers as they are written or in words: keep, spell
+    #[arg(long, value_name = "HOW", default_value = "keep", help_heading = "Scoring")]
+    pub score_digits: String,
+    /// Compare accents as they are encoded, not in Unicode's form NFC
+    #[arg(long, help_heading = "Scoring")]
+    pub score_no_nfc: bool,
+    /// Words and what they stand for, one a line: `gonna going to`
+    #[arg(long, value_name = "FILE", help_heading = "Scoring")]
+    pub score_map: Option<PathBuf>,
+    /// Leave this word out on both sides (repeatable)
+    #[arg(long, value_name = "WORD", help_heading = "Scoring")]
+    pub score_drop: Vec<String>,
+    /// Without sessions, the id up to its first TEXT is the speaker
+    #[arg(long, value_name = "TEXT", help_heading = "Input")]
+    pub speaker_until: Option<String>,
+}
+
+/// `--alignment`.
+#[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Align {
+    /// The fewest errors (compute-wer, jiwer)
+    Levenshtein,
+    /// A substitution costs 4, others 3 (NIST)
+    Sclite,
 }
 
 impl Scoring {
     /// A scorer of words or characters over normalised text.
     ///
     /// # Errors
-    /// If the case is none of the known ones.
-    pub fn scorer(&self) -> Result<crate::eval::Scorer> {
-        let case: Case = if self.score_case.is_empty() {
-            Case::Keep
-        } else {
-            crate::config::word("--score-case", &self.score_case)?
-        };
-        let map = TextMap { case, strip_punctuation: self.score_strip_punctuation, ..TextMap::default() };
-        let markers = Markers::default();
-        let scorer = if self.cer { crate::eval::Scorer::characters() } else { crate::eval::Scorer::words() };
-        Ok(scorer.split_by(move |text, each| {
-            let mut mapped = Mapped::default();
-            for word in markers.words(text) {
-                map.map(word, &mut mapped);
-                mapped.iter().for_each(&mut *each);
-            }
+    /// If the case or the digits are none of the known ones, or the replacements cannot be read.
+    pub fn scorer(&self) -> Result<Scorer> {
+        Ok(self.normaliser()?.scorer(match (self.cer, self.cer_spaces) {
+            (false, _) => Scorer::words().alignment(self.align()),
+            (true, false) => Scorer::characters().alignment(self.align()),
+            (true, true) => Scorer::characters_and_spaces().alignment(self.align()),
         }))
+    }
+
+    /// A scorer of words, whatever is counted.
+    ///
+    /// # Errors
+    /// As [`Scoring::scorer`].
+    pub fn words(&self) -> Result<Scorer> {
+        Ok(self.normaliser()?.scorer(Scorer::words().alignment(self.align())))
+    }
+
+    /// What is counted, for people.
+    pub fn unit(&self) -> &'static str {
+        if self.cer { "CER" } else { "WER" }
+    }
+
+    /// Who speaks: the session, else what `--speaker-until` makes of the id.
+    pub fn speaker<'a>(&self, utterance: &'a Utterance) -> Option<&'a [u8]> {
+        let prefix = || {
+            let until = self.speaker_until.as_deref().filter(|until| !until.is_empty())?.as_bytes();
+            let end = utterance.id.windows(until.len()).position(|part| part == until)?;
+            Some(&utterance.id[..end])
+        };
+        utterance.session.as_deref().or_else(prefix)
+    }
+
+    fn align(&self) -> Alignment {
+        match self.alignment {
+            Align::Levenshtein => Alignment::Levenshtein,
+            Align::Sclite => Alignment::Sclite,
+        }
+    }
+
+    fn normaliser(&self) -> Result<Normaliser> {
+        let case: Case = crate::config::word("--score-case", &self.score_case)?;
+        let digits: Digits = crate::config::word("--score-digits", &self.score_digits)?;
+        let mut normaliser = Normaliser {
+            compose: !self.score_no_nfc,
+            map: TextMap {
+                case,
+                strip_punctuation: self.score_strip_punctuation,
+                split_hyphens: self.score_split_hyphens,
+                digits,
+            },
+            dropped: self.score_drop.iter().map(|word| word.as_bytes().to_vec()).collect(),
+            ..Normaliser::default()
+        };
+        if let Some(path) = &self.score_map {
+            let table = std::fs::read(path).map_err(|error| Error::io(path, error))?;
+            normaliser
+                .replace(&table)
+                .map_err(|error| Error::Config(format!("{}: {error}", path.display())))?;
+        }
+        Ok(normaliser)
     }
 }

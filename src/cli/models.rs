@@ -29,6 +29,9 @@ pub struct ModelArgs {
     /// How KenLM's binaries come into memory
     #[arg(long, value_name = "HOW", default_value = "read", help_heading = "Models")]
     pub load: Loading,
+    /// No language models: weigh the features that the lists have
+    #[arg(long, conflicts_with_all = ["config", "rnnlm", "ngram"], help_heading = "Models")]
+    pub no_models: bool,
     /// Case of a model's text: lower, upper, keep (repeatable)
     #[arg(long, value_name = "[NAME=]CASE", help_heading = "Models")]
     pub case: Vec<String>,
@@ -111,7 +114,7 @@ impl ModelArgs {
     pub fn config(&self) -> Result<Config> {
         let mut config = match &self.config {
             Some(path) => Config::load(path)?,
-            None if self.rnnlm.is_empty() && self.ngram.is_empty() => {
+            None if !self.no_models && self.rnnlm.is_empty() && self.ngram.is_empty() => {
                 Config::load(&shipped("en/rescore.toml")?)?
             }
             None => Config::default(),
@@ -135,6 +138,7 @@ impl ModelArgs {
             }
             config.weights.extend(all.values);
             config.spread = all.spread;
+            config.confidence = weights.confidence;
         }
         let mixed = config.interpolate == Some(Interpolate::Linear);
         if let Some(combine) = self.interpolate {

@@ -13,6 +13,7 @@ use super::messages::Messages;
 use super::models::ModelArgs;
 use super::{End, signals};
 use crate::config::Config;
+use crate::consensus::{Calibration, Decision};
 use crate::rescorer::Rescorer;
 use crate::stream::{self, Event, Stop, StreamOptions, Summary};
 use crate::{Error, Result};
@@ -45,6 +46,26 @@ pub struct Args {
     explain: bool,
     #[arg(long, hide = true)]
     no_explain: bool,
+    /// How a list is decided
+    ///
+    /// Posteriors are the softmax of the totals at the temperature that `tune` finds. `mbr` orders by
+    /// expected word errors; `rover` leaves the order and adds the words that win position by position
+    /// as `text` of `secondpass`.
+    #[arg(long, value_name = "HOW", default_value = "best", help_heading = "Scoring")]
+    consensus: Consensus,
+    /// Add confidences of words and utterance, and posteriors
+    #[arg(long, overrides_with = "no_confidence", help_heading = "Output")]
+    confidence: bool,
+    #[arg(long, hide = true)]
+    no_confidence: bool,
+    /// Divide totals by NUM before they become posteriors
+    #[arg(long, value_name = "NUM", help_heading = "Scoring")]
+    temperature: Option<f64>,
+    /// Add the time from reading to answer, `took_ms`
+    #[arg(long, overrides_with = "no_timings", help_heading = "Output")]
+    timings: bool,
+    #[arg(long, hide = true)]
+    no_timings: bool,
     /// Worker threads (0: one per core)
     #[arg(short, long, value_name = "NUM", default_value_t = 0, value_parser = jobs(), help_heading = "Limits")]
     jobs: usize,
@@ -85,6 +106,17 @@ pub struct Args {
     progress: bool,
 }
 
+/// `--consensus`.
+#[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+enum Consensus {
+    /// The greatest total
+    Best,
+    /// The fewest expected word errors
+    Mbr,
+    /// The winners position by position
+    Rover,
+}
+
 /// Runs the filter.
 pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
     if files::same(&arguments.input, &arguments.output) {
@@ -96,7 +128,8 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
     let caught = signals::listen(stop.clone())?;
     let config = arguments.models.config()?;
     let workers = arguments.models.workers(arguments.jobs, &config)?;
-    let options = arguments.options(workers)?;
+    let mut options = arguments.options(workers)?;
+    options.calibration = arguments.calibration(&config, messages)?;
     let rescorer = arguments.rescorer(&config, options.deadline)?;
     let done = if arguments.resume { done_before(&arguments.output)? } else { 0 };
     let options = StreamOptions { skip: done, ..options };
@@ -169,6 +202,13 @@ impl Args {
             workers,
             nbest: Some(self.nbest).filter(|&nbest| nbest > 0),
             explain: self.explain,
+            decision: match self.consensus {
+                Consensus::Best => Decision::Best,
+                Consensus::Mbr => Decision::Mbr,
+                Consensus::Rover => Decision::Rover,
+            },
+            confidence: self.confidence,
+            timings: self.timings,
             deadline: seconds("--deadline-ms", self.deadline_ms / 1e3)?,
             carry_over: self.carry_over,
             sessions: self.max_sessions,
@@ -178,6 +218,24 @@ impl Args {
             every: seconds("--stats", self.stats)?,
             ..StreamOptions::default()
         })
+    }
+
+    /// The configuration's, with the temperature of the flag.
+    fn calibration(&self, config: &Config, messages: &Messages) -> Result<Calibration> {
+        let mut calibration = config.confidence.unwrap_or_default();
+        if let Some(temperature) = self.temperature {
+            if !(temperature.is_finite() && temperature > 0.0) {
+                return Err(Error::config("--temperature: expected a number above 0"));
+            }
+            calibration = Calibration { temperature, ..Calibration::default() };
+        }
+        let wanted = self.confidence || self.consensus != Consensus::Best;
+        if wanted && self.temperature.is_none() && config.confidence.is_none() {
+            messages.say(
+                "warning: uncalibrated: posteriors at temperature 1; `secondpass tune --write` finds the temperature",
+            );
+        }
+        Ok(calibration)
     }
 
     fn rescorer(&self, config: &Config, deadline: Option<Duration>) -> Result<Rescorer> {

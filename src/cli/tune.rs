@@ -1,15 +1,20 @@
 //! `secondpass tune`: learns the weights on lists with references.
 
+mod features;
+mod outcome;
+
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 
 use super::End;
-use super::lists::{self, Scoring};
+use super::lists::Scoring;
 use super::messages::Messages;
 use super::models::ModelArgs;
-use crate::combine::{RANK, SCORE, WORDS};
-use crate::config::Config;
-use crate::eval::{Bootstrap, Comparison, Estimate, Feature, Problem, Tuned, Tuner, Verdict};
+use super::rescore::jobs;
+use crate::combine::{Combination, RANK, WORDS};
+use crate::config::{Config, Interpolate};
+use crate::eval::bleu::{Bleu, tokens};
+use crate::eval::{Bootstrap, Feature, Measure, Measured, Problem, Tuner, Verdict};
 use crate::formats::OwnNames;
 use crate::nbest::{Hypothesis, Name, Utterance};
 use crate::rescorer::Rescorer;
@@ -18,7 +23,8 @@ use crate::{Error, Result};
 /// Learn the weights on lists with references
 ///
 /// The error of held-out sessions says what to expect. Where it is not significantly below the
-/// first pass's, nothing is written unless --force.
+/// first pass's, the first pass's weights are kept unless --force. Features are computed once. To
+/// compute them once for many runs, rescore the lists and tune on the output with --no-models.
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// Lists with references, plain or gzip; - for standard input
@@ -28,10 +34,13 @@ pub struct Args {
     models: ModelArgs,
     #[command(flatten)]
     scoring: Scoring,
+    /// What to make good: few word errors, few character errors, much BLEU
+    #[arg(long, value_name = "WHAT", default_value = "wer", help_heading = "Scoring")]
+    measure: Goal,
     /// Write the models with the weights found, a configuration for --config
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     write: Option<PathBuf>,
-    /// Write the weights even if they do no significant good
+    /// Use the weights found even if they do no significant good
     #[arg(long, help_heading = "Output")]
     force: bool,
     /// First-pass features to weigh (all that the lists have, if not given)
@@ -47,6 +56,14 @@ pub struct Args {
     /// Also weigh the counts of unknown words
     #[arg(long, help_heading = "Scoring")]
     oov: bool,
+    /// Learn the shares of a linear mix from the references (EM)
+    ///
+    /// Done anyway where --interpolate linear comes without --lambda.
+    #[arg(long, help_heading = "Scoring")]
+    em: bool,
+    /// Worker threads that compute features (0: one per core)
+    #[arg(short, long, value_name = "NUM", default_value_t = 0, value_parser = jobs(), help_heading = "Limits")]
+    jobs: usize,
     /// Parts of the data for the held-out error
     #[arg(long, value_name = "NUM", default_value_t = 5, help_heading = "Scoring")]
     folds: usize,
@@ -58,13 +75,34 @@ pub struct Args {
     seed: u64,
 }
 
+/// `--measure`.
+#[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+enum Goal {
+    /// Word error rate
+    Wer,
+    /// Character error rate, as --cer
+    Cer,
+    /// Corpus BLEU, sacrebleu's
+    Bleu,
+}
+
 /// Tunes the weights.
 pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
     let mut config = arguments.models.config()?;
     // Features are wanted as they are: nothing is ranked here, so nothing may fail for its weight.
-    let rescorer =
-        arguments.models.builder(&Config { weights: BTreeMap::new(), ..config.clone() })?.build()?;
-    let utterances = features(arguments, &rescorer, messages)?;
+    let bare =
+        |config: &Config| arguments.models.builder(&Config { weights: BTreeMap::new(), ..config.clone() });
+    let own = OwnNames::new(config.lm.iter().map(|lm| lm.name.as_str()));
+    let (mut utterances, unread) = features::read(&arguments.dev, own, messages)?;
+    let mixed = config.interpolate == Some(Interpolate::Linear);
+    if arguments.em && !mixed {
+        return Err(Error::config("--em is about mixing: add --interpolate linear"));
+    }
+    if mixed && (arguments.em || config.lm.iter().all(|lm| lm.lambda.is_none())) {
+        features::shares(&mut config, &utterances, &bare, messages)?;
+    }
+    let rescorer = bare(&config)?.build()?;
+    features::score(&mut utterances, &rescorer, arguments.models.workers(arguments.jobs, &config)?)?;
     let names = arguments.names(&utterances, &rescorer)?;
     messages.say(&format!("{} lists; weighing {}", utterances.len(), names.join(", ")));
     let (problem, skipped) =
@@ -85,33 +123,43 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
         bar.set_position(done as u64);
     });
     bar.finish_and_clear();
-    report(&tuned, &names, arguments, messages);
+    outcome::report(&tuned, &names, arguments.unit(), messages);
     let good = tuned.verdict == Verdict::Use;
     if !good {
-        messages.say("no significant gain on held-out data: keep the first pass, or tune on more lists");
+        let what = match arguments.force {
+            true => "no significant gain on held-out data; --force: the weights found are used all the same",
+            false => {
+                "no significant gain on held-out data: the first pass's weights are kept; tune on more lists, or --force"
+            }
+        };
+        messages.say(what);
     }
-    let Some(path) = &arguments.write else { return Ok(End::Done) };
-    if !good && !arguments.force {
-        messages.say(&format!("{} was not written; --force writes it all the same", path.display()));
-        return Ok(End::Done);
+    let models = rescorer.combination().models.clone();
+    outcome::set(&mut config, &tuned, &names, &models, good || arguments.force);
+    config.tuned = outcome::facts(&tuned, arguments.unit(), good || arguments.force);
+    // Confidences belong to the totals that these weights give.
+    let combination = Combination { weights: config.all_weights(), ..rescorer.combination().clone() };
+    let mut scorer = arguments.scoring.words()?;
+    let markers = rescorer.markers();
+    config.confidence = Some(outcome::calibrate(&mut utterances, &combination, markers, &mut scorer));
+    outcome::confidence(&config, messages);
+    if let Some(path) = &arguments.write {
+        config.save(path)?;
+        messages.say(&format!("wrote {}", path.display()));
     }
-    for lm in &mut config.lm {
-        lm.weight = None;
-    }
-    config.weights = names.iter().cloned().zip(tuned.weights.iter().copied()).collect();
-    // With weight 1 this is what counts anyhow; unsaid, the file also serves lists without it, with
-    // a warning, since the spread says what it was tuned on.
-    if matches!(names[0].as_str(), SCORE | RANK) {
-        config.weights.remove(&names[0]);
-    }
-    config.spread = names.iter().cloned().zip(tuned.spreads.iter().copied()).collect();
-    config.tuned = facts(&tuned, arguments);
-    config.save(path)?;
-    messages.say(&format!("wrote {}", path.display()));
-    Ok(End::Done)
+    Ok(if unread > 0 { End::Passed } else { End::Done })
 }
 
 impl Args {
+    /// What is counted, for people.
+    fn unit(&self) -> &'static str {
+        match self.measure {
+            Goal::Bleu => "BLEU",
+            Goal::Cer => "CER",
+            Goal::Wer => self.scoring.unit(),
+        }
+    }
+
     /// The features to weigh: the first pass's first, the one whose weight is fixed at 1 in front.
     fn names(&self, utterances: &[Utterance], rescorer: &Rescorer) -> Result<Vec<String>> {
         let own = rescorer.gained();
@@ -142,8 +190,9 @@ impl Args {
             let first = list.map(|hypothesis| &hypothesis.features[..]).unwrap_or_default();
             let first = first.iter().map(|(name, _)| name).filter(|name| !own.contains(name));
             names = first.map(|name| name.to_string()).collect();
-            // A total and the parts it is made of would be counted twice.
-            if names.iter().any(|name| name == "score") {
+            // A total and the parts it is made of would be counted twice. Without models, though, the
+            // features of the lists are all there is.
+            if names.iter().any(|name| name == "score") && !self.models.no_models {
                 names.retain(|name| name == "score");
             }
             if names.is_empty() {
@@ -159,29 +208,6 @@ impl Args {
         }
         Ok(names)
     }
-}
-
-/// Every list with the features of all models.
-fn features(arguments: &Args, rescorer: &Rescorer, messages: &Messages) -> Result<Vec<Utterance>> {
-    let own = OwnNames::new(rescorer.names().cloned());
-    let mut utterances = Vec::new();
-    lists::each(&arguments.dev, own, messages, &mut |_, record| {
-        utterances.push(record.utterance);
-        Ok(())
-    })?;
-    let bar = super::progress("scoring", utterances.len() as u64);
-    let mut worker = rescorer.worker()?;
-    let mut done = Vec::with_capacity(utterances.len());
-    for chunk in utterances.chunks_mut(64) {
-        worker.rescore_batch(chunk)?;
-        bar.inc(chunk.len() as u64);
-    }
-    bar.finish_and_clear();
-    for mut utterance in utterances {
-        utterance.hypotheses.sort_by_key(|hypothesis| hypothesis.rank);
-        done.push(utterance);
-    }
-    Ok(done)
 }
 
 fn problem(
@@ -202,72 +228,40 @@ fn problem(
         }
         _ => Feature::free(name),
     };
-    let mut problem = Problem::new(names.iter().enumerate().map(feature).collect())?;
-    let mut scorer = arguments.scoring.scorer()?;
+    let bleu = arguments.measure == Goal::Bleu;
+    let measure = if bleu { Measure::Bleu } else { Measure::Errors };
+    let mut problem = Problem::of(names.iter().enumerate().map(feature).collect(), measure)?;
+    let mut scoring = arguments.scoring.clone();
+    scoring.cer |= arguments.measure == Goal::Cer;
+    let mut scorer = scoring.scorer()?;
     let mut skipped = 0;
     for utterance in utterances {
         let Some(reference) = &utterance.reference else {
             skipped += 1;
             continue;
         };
-        let length = scorer.reference(reference);
-        let errors: Vec<u32> =
-            utterance.hypotheses.iter().map(|h| scorer.counts(&h.bytes).errors() as u32).collect();
-        let mut values = Vec::with_capacity(errors.len() * names.len());
+        let mut values = Vec::with_capacity(utterance.hypotheses.len() * names.len());
         for hypothesis in &utterance.hypotheses {
             values.extend(names.iter().map(|name| match hypothesis.feature(name) {
                 None if name == RANK => -f64::from(hypothesis.rank).ln(),
                 value => value.unwrap_or(f64::NAN),
             }));
         }
-        problem.push(utterance.session.as_deref(), length, &errors, &values)?;
+        let key = arguments.scoring.speaker(utterance);
+        if bleu {
+            let said = tokens(&String::from_utf8_lossy(reference));
+            let counts: Vec<Bleu> =
+                utterance.hypotheses.iter().map(|h| Bleu::of(&said, &tokens(&h.text()))).collect();
+            problem.add(key, said.len() as u64, Measured::Bleu(&counts), &values)?;
+        } else {
+            let length = scorer.reference(reference);
+            let errors: Vec<u32> =
+                utterance.hypotheses.iter().map(|h| scorer.counts(&h.bytes).errors() as u32).collect();
+            problem.push(key, length, &errors, &values)?;
+        }
     }
     if problem.features().is_empty() || skipped == utterances.len() as u64 {
         return Err(Error::config("no record has a reference (`ref`): there is nothing to learn from"));
     }
     Ok((problem, skipped))
-}
-
-fn report(tuned: &Tuned, names: &[String], arguments: &Args, messages: &Messages) {
-    let unit = if arguments.scoring.cer { "CER" } else { "WER" };
-    let percent = |errors: u64| 100.0 * errors as f64 / tuned.reference.max(1) as f64;
-    let Comparison { before, after, delta, improvement, .. } = tuned.comparison;
-    let interval = |e: Estimate| format!("{:.2} to {:.2}", 100.0 * e.low, 100.0 * e.high);
-    messages.say(&format!("first pass  {unit} {:.2} % ({})", percent(tuned.first_pass), interval(before)));
-    messages.say(&format!("held out    {unit} {:.2} % ({})", percent(tuned.held_out), interval(after)));
-    messages.say(&format!(
-        "difference  {:.2} ({}); better in {:.1} % of the resamples",
-        100.0 * delta.value,
-        interval(delta),
-        100.0 * improvement
-    ));
-    messages.say(&format!(
-        "tuned on    {unit} {:.2} %, the oracle {:.2} %",
-        percent(tuned.train),
-        percent(tuned.oracle)
-    ));
-    if tuned.left > 0 {
-        messages.say(&format!(
-            "{} of {} lists lack a feature and stayed as they were",
-            tuned.left, tuned.utterances
-        ));
-    }
-    for (name, weight) in names.iter().zip(&tuned.weights) {
-        messages.say(&format!("weight      {name} = {weight}"));
-    }
-}
-
-/// What was measured, for people who read the file later.
-fn facts(tuned: &Tuned, arguments: &Args) -> BTreeMap<String, toml::Value> {
-    let percent =
-        |errors: u64| toml::Value::Float((1e4 * errors as f64 / tuned.reference.max(1) as f64).round() / 1e2);
-    let unit = if arguments.scoring.cer { "cer" } else { "wer" };
-    [
-        ("lists".to_owned(), toml::Value::Integer(tuned.utterances as i64)),
-        (format!("first_pass_{unit}"), percent(tuned.first_pass)),
-        (format!("held_out_{unit}"), percent(tuned.held_out)),
-        (format!("oracle_{unit}"), percent(tuned.oracle)),
-        ("significant".to_owned(), toml::Value::Boolean(tuned.verdict == Verdict::Use)),
-    ]
-    .into()
 }

@@ -2,16 +2,31 @@
 //!
 //! Nothing here reads files or knows formats: it works on texts, counts and feature values.
 
+mod align;
+pub mod bleu;
+pub mod changes;
+pub mod confidence;
+mod loss;
+pub mod matched_pairs;
+pub mod mixture;
+pub mod normalise;
 pub mod oracle;
 mod random;
+pub mod report;
 mod search;
 pub mod significance;
 pub mod tune;
 pub mod wer;
 
+pub use align::Alignment;
+pub use bleu::Bleu;
+pub use changes::Changes;
+pub use loss::Measured;
+pub use matched_pairs::MatchedPairs;
+pub use normalise::Normaliser;
 pub use oracle::Oracle;
 pub use significance::{Bootstrap, Comparison, Estimate, Sample};
-pub use tune::{Feature, Problem, Tuned, Tuner, Verdict};
+pub use tune::{Feature, Measure, Problem, Tuned, Tuner, Verdict};
 pub use wer::{Counts, Edit, Scorer, Tally};
 
 #[cfg(test)]

@@ -1,22 +1,25 @@
 //! The search under the tuner: exact line search along directions of weight space.
 //!
 //! Along a line each hypothesis's total is a straight line, the winner of a list is the upper
-//! envelope of them, and the errors of the set are piecewise constant (Och 2003). One pass over
-//! the crossings of all lists therefore finds the least errors there are on the line, however
+//! envelope of them, and the loss of the set (errors, or BLEU) is piecewise constant (Och 2003). One
+//! pass over the crossings of all lists therefore finds the least loss there is on the line, however
 //! small the interval.
 
 use std::ops::Range;
 
+use super::loss::{Losses, Sum};
 use super::random::Random;
 use crate::combine::deviation;
 
-/// Feature values and errors of lists, column by column: lists lie one after the other.
-#[derive(Debug, Clone, Default)]
+/// Feature values and losses of lists, column by column: lists lie one after the other.
+#[derive(Debug, Clone)]
 pub(super) struct Lists {
     /// One column for each feature.
     pub(super) columns: Vec<Vec<f64>>,
-    /// Errors of each hypothesis.
-    pub(super) errors: Vec<u32>,
+    /// What each hypothesis costs.
+    pub(super) losses: Losses,
+    /// What utterances without a list cost, whatever the weights.
+    pub(super) rest: Sum,
     /// Where each list ends.
     pub(super) ends: Vec<usize>,
 }
@@ -34,7 +37,7 @@ pub(super) struct Bounds {
 #[derive(Debug, Clone)]
 pub(super) struct Point {
     pub(super) weights: Vec<f64>,
-    pub(super) errors: u64,
+    pub(super) loss: u64,
     totals: Vec<f64>,
 }
 
@@ -48,6 +51,12 @@ pub(super) struct Search<'a> {
 }
 
 impl Lists {
+    /// No lists, of so many features and this kind of loss.
+    pub(super) fn empty(features: usize, like: &Losses) -> Self {
+        let losses = Losses::none_like(like);
+        Self { columns: vec![Vec::new(); features], rest: losses.zero(), losses, ends: Vec::new() }
+    }
+
     /// The ranges of the lists' hypotheses.
     pub(super) fn ranges(&self) -> impl Iterator<Item = Range<usize>> + '_ {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
@@ -56,7 +65,7 @@ impl Lists {
 
     /// Weighted sums, added up in the order of the features.
     pub(super) fn totals(&self, weights: &[f64]) -> Vec<f64> {
-        let mut totals = vec![0.0; self.errors.len()];
+        let mut totals = vec![0.0; self.losses.len()];
         for (column, &weight) in self.columns.iter().zip(weights).filter(|(_, w)| **w != 0.0) {
             totals.iter_mut().zip(column).for_each(|(total, value)| *total += weight * value);
         }
@@ -98,8 +107,9 @@ impl<'a> Search<'a> {
             *weight = weight.clamp(bounds.min, bounds.max);
         }
         let totals = self.lists.totals(&weights);
-        let errors = self.lists.winners(&totals).map(|i| u64::from(self.lists.errors[i])).sum();
-        Point { weights, errors, totals }
+        let mut sum = self.lists.losses.sum(self.lists.winners(&totals));
+        sum.add(self.lists.rest);
+        Point { weights, loss: sum.loss(), totals }
     }
 
     /// A random start: each feature up to some times as important as the first pass, or less.
@@ -149,15 +159,15 @@ impl<'a> Search<'a> {
         at
     }
 
-    /// Moves each weight to the middle of the widest interval in which the errors are at most
+    /// Moves each weight to the middle of the widest interval in which the loss is at most
     /// `slack` above the least: the centre of a wide valley holds on other data, its deepest
-    /// crack need not (Cer 2008). The result has at most `limit` errors.
+    /// crack need not (Cer 2008). The result has at most the loss `limit`.
     pub(super) fn centre(&self, mut at: Point, slack: u64, limit: u64) -> Point {
         for k in self.free() {
             let direction = self.axis(k);
             if let Some((x, _)) = self.line(&at, &direction, slack) {
                 let point = self.moved(&at, &direction, x);
-                if point.errors <= limit {
+                if point.loss <= limit {
                     at = point;
                 }
             }
@@ -165,8 +175,8 @@ impl<'a> Search<'a> {
         at
     }
 
-    /// The middle of the widest interval on the line, relative to `at`, in which the errors are
-    /// at most `slack` above the line's minimum; and the errors there. `None` if the line has
+    /// The middle of the widest interval on the line, relative to `at`, in which the loss is
+    /// at most `slack` above the line's minimum; and the loss there. `None` if the line has
     /// no length.
     pub(super) fn line(&self, at: &Point, direction: &[f64], slack: u64) -> Option<(f64, u64)> {
         let (mut low, mut high) = (f64::NEG_INFINITY, f64::INFINITY);
@@ -178,7 +188,7 @@ impl<'a> Search<'a> {
             }
         }
         let mut steps = Vec::new();
-        let errors = match (0..direction.len()).find(|&k| direction[k] == 1.0 && !self.orders[k].is_empty()) {
+        let sum = match (0..direction.len()).find(|&k| direction[k] == 1.0 && !self.orders[k].is_empty()) {
             Some(k) => self.steps(at, &self.lists.columns[k], &self.orders[k], low..high, &mut steps),
             None => {
                 let slopes = self.lists.totals(direction);
@@ -198,15 +208,15 @@ impl<'a> Search<'a> {
         }
         // Crossings of several lists at one place come out apart by rounding; what lies between
         // them does not exist.
-        widest(&intervals(low..high, errors, &steps, 1e-9 * unit), slack)
+        widest(&self.intervals(low..high, sum, &steps, 1e-9 * unit), slack)
     }
 
     fn improve(&self, at: &mut Point, direction: &[f64]) -> bool {
         match self.line(at, direction, 0) {
-            Some((x, errors)) if errors < at.errors => {
+            Some((x, loss)) if loss < at.loss => {
                 // Rounding may make the winner at x another than the crossings say.
                 let point = self.moved(at, direction, x);
-                let better = point.errors < at.errors;
+                let better = point.loss < at.loss;
                 if better {
                     *at = point;
                 }
@@ -240,32 +250,54 @@ impl<'a> Search<'a> {
         order
     }
 
-    /// Appends where on the line a list's winner changes, and by how many errors; returns the
-    /// errors at the low end.
+    /// Appends where on the line a list's winner changes, and from which to which; returns the sum
+    /// at the low end.
     fn steps(
         &self,
         at: &Point,
         slopes: &[f64],
         order: &[u32],
         within: Range<f64>,
-        steps: &mut Vec<(f64, i64)>,
-    ) -> u64 {
+        steps: &mut Vec<(f64, u32, u32)>,
+    ) -> Sum {
         let mut envelope = Vec::new();
-        let mut errors = 0;
+        let mut sum = self.lists.rest;
         for range in self.lists.ranges() {
             upper_envelope(&at.totals, slopes, &order[range], &mut envelope);
             let first = envelope.partition_point(|e| e.1 <= within.start).saturating_sub(1);
-            let mut before = self.lists.errors[envelope[first].0];
-            errors += u64::from(before);
-            for &(i, x) in envelope[first + 1..].iter().take_while(|e| e.1 < within.end) {
-                let after = self.lists.errors[i];
+            let mut before = envelope[first].0;
+            sum.add(self.lists.losses.at(before));
+            for &(after, x) in envelope[first + 1..].iter().take_while(|e| e.1 < within.end) {
                 // A change of winner without a change of errors is kept: at the very place others
                 // may tie, so that no weight must come to lie on it.
-                steps.push((x, i64::from(after) - i64::from(before)));
+                steps.push((x, before as u32, after as u32));
                 before = after;
             }
         }
-        errors
+        sum
+    }
+
+    /// The intervals between crossings, as (start, end, loss), that are wider than `width`.
+    fn intervals(
+        &self,
+        within: Range<f64>,
+        mut sum: Sum,
+        steps: &[(f64, u32, u32)],
+        width: f64,
+    ) -> Vec<(f64, f64, u64)> {
+        let mut intervals = Vec::with_capacity(steps.len() + 1);
+        let mut start = within.start;
+        for &(x, from, to) in steps {
+            if x - start > width {
+                intervals.push((start, x, sum.loss()));
+                start = x;
+            }
+            sum.swap(&self.lists.losses, from as usize, to as usize);
+        }
+        if within.end - start > width {
+            intervals.push((start, within.end, sum.loss()));
+        }
+        intervals
     }
 }
 
@@ -295,75 +327,68 @@ fn upper_envelope(totals: &[f64], slopes: &[f64], order: &[u32], envelope: &mut 
     }
 }
 
-/// The intervals between crossings, as (start, end, errors), that are wider than `width`.
-fn intervals(within: Range<f64>, errors: u64, steps: &[(f64, i64)], width: f64) -> Vec<(f64, f64, u64)> {
-    let mut intervals = Vec::with_capacity(steps.len() + 1);
-    let (mut start, mut errors) = (within.start, errors as i64);
-    for &(x, change) in steps.iter().chain(&[(within.end, 0)]) {
-        if x - start > width {
-            intervals.push((start, x, errors as u64));
-            start = x;
-        }
-        errors += change;
-    }
-    intervals
-}
-
-/// The middle of the widest run of intervals within `slack` of the least errors, and the errors
-/// there. Where the middle is itself a crossing, with its ties, the middle of the interval beside it.
+/// The middle of the widest run of intervals within `slack` of the least loss, and the loss there. Where the middle is itself a crossing, with its ties, the middle of the interval beside it.
 fn widest(intervals: &[(f64, f64, u64)], slack: u64) -> Option<(f64, u64)> {
     let limit = intervals.iter().map(|i| i.2).min()? + slack;
     let runs = intervals.chunk_by(|a, b| (a.2 <= limit) == (b.2 <= limit)).filter(|run| run[0].2 <= limit);
     let width = |run: &[(f64, f64, u64)]| run[run.len() - 1].1 - run[0].0;
     let run = runs.reduce(|a, b| if width(b) > width(a) { b } else { a })?;
     let middle = run[0].0 + width(run) / 2.0;
-    let &(start, end, errors) = run.iter().find(|i| middle < i.1).or(run.last())?;
+    let &(start, end, loss) = run.iter().find(|i| middle < i.1).or(run.last())?;
     let margin = (end - start) * 1e-3;
     let inside = start + margin < middle && middle < end - margin;
-    Some((if inside { middle } else { start + (end - start) / 2.0 }, errors))
+    Some((if inside { middle } else { start + (end - start) / 2.0 }, loss))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::bleu::Bleu;
+    use super::super::loss::Measured;
     use super::*;
     use proptest::prelude::*;
 
-    /// Errors at `x` along the axis 1, by ranking.
+    /// The loss at `x` along the axis 1, by ranking.
     fn brute(search: &Search, x: f64) -> u64 {
-        search.point(vec![1.0, x]).errors
+        search.point(vec![1.0, x]).loss
     }
 
-    /// Small integers make many ties, parallel lines and common crossings.
+    /// Small integers make many ties, parallel lines and common crossings; errors or BLEU.
     fn small() -> impl Strategy<Value = (Lists, f64, f64)> {
         let hypothesis = (-4i32..5, -4i32..5, 0u32..6);
         let list = prop::collection::vec(hypothesis, 1..7);
-        (prop::collection::vec(list, 1..6), -6i32..1, 1i32..7, 0u8..3).prop_map(|(lists, low, high, open)| {
-            let mut out = Lists { columns: vec![Vec::new(); 2], ..Lists::default() };
-            for list in lists {
-                for (a, b, errors) in list {
-                    out.columns[0].push(f64::from(a));
-                    out.columns[1].push(f64::from(b));
-                    out.errors.push(errors);
+        (prop::collection::vec(list, 1..6), -6i32..1, 1i32..7, 0u8..3, any::<bool>()).prop_map(
+            |(lists, low, high, open, bleu)| {
+                let like = if bleu { Losses::Bleu(Vec::new()) } else { Losses::Errors(Vec::new()) };
+                let mut out = Lists::empty(2, &like);
+                for list in lists {
+                    for (a, b, errors) in list {
+                        out.columns[0].push(f64::from(a));
+                        out.columns[1].push(f64::from(b));
+                        let correct = [9, 8, 7, 6].map(|all: u64| all - u64::from(errors));
+                        let counts = Bleu { correct, total: [9, 8, 7, 6], length: 9, reference: 10 };
+                        out.losses.push(Measured::Errors(&[errors]));
+                        out.losses.push(Measured::Bleu(&[counts]));
+                    }
+                    out.ends.push(out.losses.len());
                 }
-                out.ends.push(out.errors.len());
-            }
-            match open {
-                0 => (out, f64::NEG_INFINITY, f64::INFINITY),
-                1 => (out, f64::from(low), f64::INFINITY),
-                _ => (out, f64::from(low), f64::from(high) + 0.3),
-            }
-        })
+                match open {
+                    0 => (out, f64::NEG_INFINITY, f64::INFINITY),
+                    1 => (out, f64::from(low), f64::INFINITY),
+                    _ => (out, f64::from(low), f64::from(high) + 0.3),
+                }
+            },
+        )
     }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2000))]
         #[test]
-        fn the_least_errors_on_a_line((lists, low, high) in small(), from in -3i32..4) {
+        fn the_least_loss_on_a_line((lists, low, high) in small(), from in -3i32..4) {
             let fixed = Bounds { min: 1.0, max: 1.0, unit: 1.0 };
             let bounds = [fixed, Bounds { min: low, max: high, unit: 1.0 }];
             let search = Search::new(&lists, &bounds);
             let at = search.point(vec![1.0, f64::from(from)]);
-            let (x, errors) = search.line(&at, &[0.0, 1.0], 0).unwrap();
+            let (x, loss) = search.line(&at, &[0.0, 1.0], 0).unwrap();
             // Every crossing there can be, the bounds, and a place between each two.
             let mut marks = vec![low.max(-99.0), high.min(99.0)];
             for range in lists.ranges() {
@@ -378,7 +403,7 @@ mod tests {
             // One crossing, computed from several pairs, must not count as an interval.
             marks.dedup_by(|a, b| (*a - *b).abs() < 1e-9);
             let least = marks.windows(2).map(|m| brute(&search, (m[0] + m[1]) / 2.0)).min().unwrap();
-            prop_assert_eq!(errors, least);
+            prop_assert_eq!(loss, least);
             prop_assert_eq!(brute(&search, at.weights[1] + x), least);
         }
     }
@@ -396,8 +421,9 @@ mod tests {
     #[test]
     fn an_endless_interval_is_cut() {
         // The second hypothesis wins right of 2; right is right.
-        let lists =
-            Lists { columns: vec![vec![0.0, -2.0], vec![0.0, 1.0]], errors: vec![1, 0], ends: vec![2] };
+        let losses = Losses::Errors(vec![1, 0]);
+        let columns = vec![vec![0.0, -2.0], vec![0.0, 1.0]];
+        let lists = Lists { columns, rest: losses.zero(), losses, ends: vec![2] };
         let free = Bounds { min: f64::NEG_INFINITY, max: f64::INFINITY, unit: 0.5 };
         let bounds = [Bounds { min: 1.0, max: 1.0, unit: 1.0 }, free];
         let search = Search::new(&lists, &bounds);

@@ -59,14 +59,23 @@ pub struct Comparison {
 
 /// Joins the samples of equal keys, in the order in which the keys first occur.
 pub fn group<K: Hash + Eq>(samples: impl IntoIterator<Item = (K, Sample)>) -> Vec<Sample> {
+    group_by(samples, Sample::default(), Sample::add)
+}
+
+/// As [`group`], for sums of any kind.
+pub(super) fn group_by<K: Hash + Eq, S: Clone>(
+    samples: impl IntoIterator<Item = (K, S)>,
+    zero: S,
+    add: impl Fn(&mut S, &S),
+) -> Vec<S> {
     let mut places = HashMap::new();
-    let mut groups: Vec<Sample> = Vec::new();
+    let mut groups: Vec<S> = Vec::new();
     for (key, sample) in samples {
         let place = *places.entry(key).or_insert(groups.len());
         if place == groups.len() {
-            groups.push(Sample::default());
+            groups.push(zero.clone());
         }
-        groups[place].add(sample);
+        add(&mut groups[place], &sample);
     }
     groups
 }
@@ -76,18 +85,37 @@ impl Bootstrap {
     ///
     /// Time is resamples x samples; a thousand samples a thousand times take some milliseconds.
     pub fn compare(&self, samples: &[Sample]) -> Comparison {
-        let mut all = Sample::default();
-        samples.iter().for_each(|&sample| all.add(sample));
+        let rates = |sum: &Sample| [sum.before, sum.after].map(|errors| rate(errors, sum.reference));
+        self.compare_by(samples, Sample::default(), Sample::add, rates)
+    }
+
+    /// As [`Bootstrap::compare`], for sums of any kind; `rates` gives those before and after.
+    pub(super) fn compare_by<S: Clone>(
+        &self,
+        samples: &[S],
+        zero: S,
+        add: impl Fn(&mut S, &S),
+        rates: impl Fn(&S) -> [f64; 2],
+    ) -> Comparison {
+        // A resample of empty references only: infinity less infinity is no difference known.
+        let delta = |[before, after]: [f64; 2]| if before == after { 0.0 } else { after - before };
+        let rates = |sum: &S| {
+            let pair = rates(sum);
+            [pair[0], pair[1], delta(pair)]
+        };
+        let mut all = zero.clone();
+        samples.iter().for_each(|sample| add(&mut all, sample));
         let mut random = Random::new(self.seed);
         let mut drawn: [Vec<f64>; 3] = Default::default();
         let mut better = 0;
         for _ in 0..self.resamples {
-            let mut sum = Sample::default();
-            samples.iter().for_each(|_| sum.add(samples[random.below(samples.len())]));
-            better += usize::from(sum.after < sum.before);
-            drawn.iter_mut().zip(sum.rates()).for_each(|(drawn, rate)| drawn.push(rate));
+            let mut sum = zero.clone();
+            samples.iter().for_each(|_| add(&mut sum, &samples[random.below(samples.len())]));
+            let rates = rates(&sum);
+            better += usize::from(rates[2] < 0.0);
+            drawn.iter_mut().zip(rates).for_each(|(drawn, rate)| drawn.push(rate));
         }
-        let mut rates = all.rates().into_iter().zip(drawn);
+        let mut rates = rates(&all).into_iter().zip(drawn);
         let mut next = || rates.next().map(|(value, drawn)| self.estimate(value, drawn)).unwrap_or_default();
         Comparison {
             before: next(),
@@ -130,17 +158,10 @@ impl Default for Bootstrap {
 }
 
 impl Sample {
-    fn add(&mut self, other: Self) {
+    fn add(&mut self, other: &Self) {
         self.before += other.before;
         self.after += other.after;
         self.reference += other.reference;
-    }
-
-    fn rates(self) -> [f64; 3] {
-        let [before, after] = [self.before, self.after].map(|errors| rate(errors, self.reference));
-        // A resample of empty references only: infinity less infinity is no difference known.
-        let delta = if before == after { 0.0 } else { after - before };
-        [before, after, delta]
     }
 }
 

@@ -16,9 +16,12 @@
 //! # }
 //! ```
 
+use super::bleu::Bleu;
+use super::loss::{BLEU_PARTS, Losses, Measured, Sum};
 use super::random::Random;
 use super::search::{Bounds, Lists, Point, Search};
-use super::significance::{Bootstrap, Comparison, FEWEST, Sample, group};
+use super::significance::{Bootstrap, Comparison, FEWEST, group_by};
+use super::wer::rate;
 use crate::{Error, Result};
 
 /// A feature and what its weight may be.
@@ -38,6 +41,7 @@ pub struct Feature {
 #[derive(Debug, Clone)]
 pub struct Problem {
     features: Vec<Feature>,
+    measure: Measure,
     lists: Lists,
     /// Of every utterance, lists or not.
     utterances: Vec<Utterance>,
@@ -51,7 +55,7 @@ pub struct Tuner {
     pub restarts: usize,
     /// Parts of the data, each of which is measured with weights learnt on the others.
     pub folds: usize,
-    /// Errors, as a part of the least found, that are given up for weights in the middle of a
+    /// Loss, as a part of the least found, that is given up for weights in the middle of a
     /// wider valley.
     pub tolerance: f64,
     /// Start of the random sequence.
@@ -60,20 +64,34 @@ pub struct Tuner {
     pub bootstrap: Bootstrap,
 }
 
-/// What tuning found. Errors and words are sums over all utterances.
+/// What the weights are to make good.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Measure {
+    /// Few errors, of words or characters.
+    #[default]
+    Errors,
+    /// Much BLEU, over all lists together.
+    Bleu,
+}
+
+/// What tuning found. Losses are those of all utterances together: errors, or what is missing to a
+/// BLEU of 1 in thousand-millionths; [`Tuned::rate`] makes rates of them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tuned {
     /// The weights, in the order of the features; rounded to four digits where that is free.
     pub weights: Vec<f64>,
-    /// Words of the references.
+    /// What was measured.
+    pub measure: Measure,
+    /// Words (characters, tokens) of the references.
     pub reference: u64,
-    /// Errors of the first hypotheses.
+    /// Loss of the first hypotheses.
     pub first_pass: u64,
-    /// Errors of the best hypotheses.
+    /// Loss of the best hypotheses; for BLEU, where that is a question of all lists at once, of those
+    /// that look best one by one.
     pub oracle: u64,
-    /// Errors with `weights`, on the data they were learnt on: too good to be true.
+    /// Loss with `weights`, on the data they were learnt on: too good to be true.
     pub train: u64,
-    /// Errors of utterances ranked with weights learnt without them: what to expect.
+    /// Loss of utterances ranked with weights learnt without them: what to expect.
     pub held_out: u64,
     /// The first pass (`before`) against the held-out result (`after`).
     pub comparison: Comparison,
@@ -129,11 +147,19 @@ impl Feature {
 }
 
 impl Problem {
-    /// A problem without data.
+    /// A problem without data, for errors.
     ///
     /// # Errors
     /// If there are no features, or the numbers of one make no sense together.
     pub fn new(features: Vec<Feature>) -> Result<Self> {
+        Self::of(features, Measure::Errors)
+    }
+
+    /// A problem without data, for any measure.
+    ///
+    /// # Errors
+    /// As [`Problem::new`].
+    pub fn of(features: Vec<Feature>, measure: Measure) -> Result<Self> {
         if features.is_empty() {
             return Err(Error::config("there is nothing to tune; give at least one feature"));
         }
@@ -145,25 +171,48 @@ impl Problem {
                 return Err(Error::config(format!("{what}; give a least weight not above the greatest")));
             }
         }
-        let lists = Lists { columns: vec![Vec::new(); features.len()], ..Lists::default() };
-        Ok(Self { features, lists, utterances: Vec::new(), keys: Default::default() })
+        let like = match measure {
+            Measure::Errors => Losses::Errors(Vec::new()),
+            Measure::Bleu => Losses::Bleu(Vec::new()),
+        };
+        let lists = Lists::empty(features.len(), &like);
+        Ok(Self { features, measure, lists, utterances: Vec::new(), keys: Default::default() })
+    }
+
+    /// Adds an utterance with the errors of each hypothesis: [`Problem::add`].
+    ///
+    /// # Errors
+    /// As [`Problem::add`].
+    pub fn push(&mut self, key: Option<&[u8]>, reference: u64, errors: &[u32], values: &[f64]) -> Result<()> {
+        self.add(key, reference, Measured::Errors(errors), values)
     }
 
     /// Adds an utterance.
     ///
     /// `key` is its speaker or session, if known; utterances of one are never on both sides of a
-    /// held-out test. `reference` is the number of words said. `errors` has one number for each
-    /// hypothesis in first-pass order, `values` the features of the first hypothesis, of the
+    /// held-out test. `reference` is the number of words (or tokens) said. `list` has what is measured of
+    /// each hypothesis in first-pass order, `values` the features of the first hypothesis, of the
     /// second, and so on. An utterance with a value that is not finite stays in first-pass
-    /// order; one without hypotheses counts `reference` errors.
+    /// order; one without hypotheses counts as if nothing had been heard.
     ///
     /// # Errors
-    /// If `values` does not have a value for each feature of each hypothesis.
-    pub fn push(&mut self, key: Option<&[u8]>, reference: u64, errors: &[u32], values: &[f64]) -> Result<()> {
+    /// If `values` does not have a value for each feature of each hypothesis, or something else is
+    /// measured than the problem is about.
+    pub fn add(
+        &mut self,
+        key: Option<&[u8]>,
+        reference: u64,
+        list: Measured<'_>,
+        values: &[f64],
+    ) -> Result<()> {
         let width = self.features.len();
-        if values.len() != errors.len() * width {
-            let (got, n) = (values.len(), errors.len());
+        if values.len() != list.len() * width {
+            let (got, n) = (values.len(), list.len());
             return Err(Error::record(format!("{got} values for {n} hypotheses; give {width} for each")));
+        }
+        let mut own = Losses::none_like(&self.lists.losses);
+        if !own.push(list) {
+            return Err(Error::config("the lists are measured by something else than the problem is about"));
         }
         let key = key.map(|key| match self.keys.get(key) {
             Some(&number) => number,
@@ -172,19 +221,26 @@ impl Problem {
                 self.keys.len() - 1
             }
         });
-        let ranked = !errors.is_empty() && values.iter().all(|v| v.is_finite());
+        let nothing = match self.measure {
+            Measure::Errors => Sum::Errors(reference),
+            Measure::Bleu => Sum::Bleu(Bleu { reference, ..Bleu::default() }),
+        };
+        let first = if own.len() > 0 { own.at(0) } else { nothing };
+        let ranked = own.len() > 0 && values.iter().all(|v| v.is_finite());
         if ranked {
             for (k, column) in self.lists.columns.iter_mut().enumerate() {
                 column.extend(values.iter().skip(k).step_by(width));
             }
-            self.lists.errors.extend(errors);
-            self.lists.ends.push(self.lists.errors.len());
+            self.lists.losses.push(list);
+            self.lists.ends.push(self.lists.losses.len());
+        } else {
+            self.lists.rest.add(first);
         }
         self.utterances.push(Utterance {
             key,
             reference,
-            first: errors.first().map_or(reference, |&e| e.into()),
-            best: errors.iter().min().map_or(reference, |&e| e.into()),
+            first,
+            best: list.best().map_or(nothing, |best| own.at(best)),
             list: ranked.then(|| self.lists.ends.len() - 1),
         });
         Ok(())
@@ -195,15 +251,26 @@ impl Problem {
         &self.features
     }
 
-    /// The errors of each utterance when ranked with `weights`, in the order they were added.
+    /// The loss of all utterances together when ranked with `weights`: errors, or as in [`Tuned`].
     ///
     /// # Panics
     /// If there is not one weight for each feature.
-    pub fn errors(&self, weights: &[f64]) -> Vec<u64> {
+    pub fn loss(&self, weights: &[f64]) -> u64 {
+        self.total(self.outcomes(weights).into_iter())
+    }
+
+    /// What comes out for each utterance when ranked with `weights`, in the order they were added.
+    fn outcomes(&self, weights: &[f64]) -> Vec<Sum> {
         assert_eq!(weights.len(), self.features.len(), "a weight for each feature");
         let totals = self.lists.totals(weights);
-        let winners: Vec<u64> = self.lists.winners(&totals).map(|i| self.lists.errors[i].into()).collect();
+        let winners: Vec<Sum> = self.lists.winners(&totals).map(|i| self.lists.losses.at(i)).collect();
         self.utterances.iter().map(|u| u.list.map_or(u.first, |list| winners[list])).collect()
+    }
+
+    fn total(&self, outcomes: impl Iterator<Item = Sum>) -> u64 {
+        let mut sum = self.lists.losses.zero();
+        outcomes.for_each(|outcome| sum.add(outcome));
+        sum.loss()
     }
 
     /// Each feature's spread, as in [`Tuned::spreads`].
@@ -224,17 +291,18 @@ impl Problem {
 
     /// The lists of the utterances for which `take` says so.
     fn select(&self, take: impl Fn(usize) -> bool) -> Lists {
-        let mut out = Lists { columns: vec![Vec::new(); self.features.len()], ..Lists::default() };
+        let mut out = Lists::empty(self.features.len(), &self.lists.losses);
         let ranges: Vec<_> = self.lists.ranges().collect();
         for (_, u) in self.utterances.iter().enumerate().filter(|(i, _)| take(*i)) {
             let Some(range) = u.list.map(|list| ranges[list].clone()) else {
+                out.rest.add(u.first);
                 continue;
             };
             for (to, from) in out.columns.iter_mut().zip(&self.lists.columns) {
                 to.extend(&from[range.clone()]);
             }
-            out.errors.extend(&self.lists.errors[range]);
-            out.ends.push(out.errors.len());
+            out.losses.extend(&self.lists.losses, range);
+            out.ends.push(out.losses.len());
         }
         out
     }
@@ -258,29 +326,27 @@ impl Tuner {
             progress(done, starts * (folds + 1));
         };
         let weights = self.search(problem, &problem.lists, &mut tick);
-        let train = problem.errors(&weights).iter().sum();
-        let first: Vec<u64> = problem.utterances.iter().map(|u| u.first).collect();
+        let train = problem.loss(&weights);
+        let first: Vec<Sum> = problem.utterances.iter().map(|u| u.first).collect();
         let mut held_out = first.clone();
         let mut fold_weights = Vec::new();
         for fold in 0..folds {
             let weights = self.search(problem, &problem.select(|i| parts[i] != fold), &mut tick);
-            let errors = problem.errors(&weights);
+            let outcomes = problem.outcomes(&weights);
             let held = (0..parts.len()).filter(|&i| parts[i] == fold);
-            held.for_each(|i| held_out[i] = errors[i]);
+            held.for_each(|i| held_out[i] = outcomes[i]);
             fold_weights.push(weights);
         }
-        let samples = problem.utterances.iter().zip(&held_out);
-        let samples = samples.map(|(u, &after)| Sample { before: u.first, after, reference: u.reference });
-        let comparison =
-            self.bootstrap.compare(&group(problem.groups(FEWEST, RUNS).into_iter().zip(samples)));
-        let first_pass = first.iter().sum();
+        let comparison = self.compare(problem, &held_out);
+        let first_pass = problem.total(first.iter().copied());
         Tuned {
             weights,
+            measure: problem.measure,
             reference: problem.utterances.iter().map(|u| u.reference).sum(),
             first_pass,
-            oracle: problem.utterances.iter().map(|u| u.best).sum(),
+            oracle: problem.total(problem.utterances.iter().map(|u| u.best)),
             train,
-            held_out: held_out.iter().sum(),
+            held_out: problem.total(held_out.iter().copied()),
             verdict: match train < first_pass && comparison.is_better() {
                 true => Verdict::Use,
                 false => Verdict::Keep,
@@ -291,6 +357,25 @@ impl Tuner {
             utterances: problem.utterances.len(),
             left: problem.utterances.iter().filter(|u| u.list.is_none()).count(),
         }
+    }
+
+    /// The first pass against outcomes, by groups of utterances.
+    fn compare(&self, problem: &Problem, outcomes: &[Sum]) -> Comparison {
+        let zero =
+            Sample { before: problem.lists.losses.zero(), after: problem.lists.losses.zero(), reference: 0 };
+        let samples = problem.utterances.iter().zip(outcomes);
+        let samples = samples.map(|(u, &after)| Sample { before: u.first, after, reference: u.reference });
+        let keyed = problem.groups(FEWEST, RUNS).into_iter().zip(samples);
+        let add = |sum: &mut Sample, more: &Sample| {
+            sum.before.add(more.before);
+            sum.after.add(more.after);
+            sum.reference += more.reference;
+        };
+        let groups = group_by(keyed, zero, add);
+        let rates = |sample: &Sample| {
+            [sample.before, sample.after].map(|sum| problem.measure.rate(sum.loss(), sample.reference))
+        };
+        self.bootstrap.compare_by(&groups, zero, add, rates)
     }
 
     /// Which fold each utterance is held out in. Groups are dealt out whole, the largest first,
@@ -336,19 +421,19 @@ impl Tuner {
                 _ => search.random(&plain.weights, &mut random),
             };
             let found = search.descend(start, &mut random);
-            if found.errors < best.errors {
+            if found.loss < best.loss {
                 best = found;
             }
             tick();
         }
         best = search.cross(best, &mut random);
-        if best.errors < plain.errors { self.settle(&search, best, plain.errors) } else { plain.weights }
+        if best.loss < plain.loss { self.settle(&search, best, plain.loss) } else { plain.weights }
     }
 
     /// Moves to the middle of the valley and drops digits that mean nothing.
     fn settle(&self, search: &Search, best: Point, worst: u64) -> Vec<f64> {
-        let slack = (best.errors as f64 * self.tolerance) as u64;
-        let limit = (best.errors + slack).min(worst);
+        let slack = (best.loss as f64 * self.tolerance) as u64;
+        let limit = (best.loss + slack).min(worst);
         let mut at = best;
         for _ in 0..2 {
             at = search.centre(at, slack, limit);
@@ -357,11 +442,28 @@ impl Tuner {
             let mut weights = at.weights.clone();
             weights[k] = format!("{:.3e}", weights[k]).parse().unwrap_or(weights[k]);
             let rounded = search.point(weights);
-            if rounded.errors <= limit.min(at.errors) {
+            if rounded.loss <= limit.min(at.loss) {
                 at = rounded;
             }
         }
         at.weights
+    }
+}
+
+impl Tuned {
+    /// A loss as a part of the most there can be: errors per word of the references, or what is
+    /// missing to a BLEU of 1.
+    pub fn rate(&self, loss: u64) -> f64 {
+        self.measure.rate(loss, self.reference)
+    }
+}
+
+impl Measure {
+    fn rate(self, loss: u64, reference: u64) -> f64 {
+        match self {
+            Self::Errors => rate(loss, reference),
+            Self::Bleu => loss as f64 / BLEU_PARTS,
+        }
     }
 }
 
@@ -375,12 +477,20 @@ impl Default for Tuner {
 struct Utterance {
     key: Option<usize>,
     reference: u64,
-    /// Errors of the first hypothesis.
-    first: u64,
-    /// Errors of the best one.
-    best: u64,
+    /// What the first hypothesis costs.
+    first: Sum,
+    /// What the best one does.
+    best: Sum,
     /// Its list, unless it stays in first-pass order.
     list: Option<usize>,
+}
+
+/// What one group of utterances costs before and after.
+#[derive(Debug, Clone, Copy)]
+struct Sample {
+    before: Sum,
+    after: Sum,
+    reference: u64,
 }
 
 /// Utterances without a key that are taken to belong together.
@@ -390,134 +500,4 @@ const RUN: usize = 50;
 const RUNS: usize = 20;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    /// Lists in which ranking with `planted` is nearly right: errors grow with the distance
-    /// from the planted best, and the first pass puts noise on it.
-    fn planted(utterances: usize, hypotheses: usize, planted: &[f64], seed: u64) -> Problem {
-        let mut features = vec![Feature::fixed("score", planted[0])];
-        features.extend((1..planted.len()).map(|k| Feature::free(format!("lm{k}"))));
-        let mut problem = Problem::new(features).unwrap();
-        let mut random = Random::new(seed);
-        for u in 0..utterances {
-            let mut list: Vec<(Vec<f64>, u32)> = (0..hypotheses)
-                .map(|_| {
-                    let values: Vec<f64> = planted.iter().map(|_| random.range(-3.0, 3.0)).collect();
-                    let truth: f64 = values.iter().zip(planted).map(|(v, w)| v * w).sum();
-                    (values, (10.0 - truth).clamp(0.0, 30.0) as u32)
-                })
-                .collect();
-            list.sort_by(|a, b| b.0[0].total_cmp(&a.0[0]));
-            let errors: Vec<u32> = list.iter().map(|l| l.1).collect();
-            let values: Vec<f64> = list.into_iter().flat_map(|l| l.0).collect();
-            problem.push(Some(&[(u % 20) as u8]), 30, &errors, &values).unwrap();
-        }
-        problem
-    }
-
-    #[test]
-    fn planted_weights_are_found() {
-        let truth = [1.0, 1.5, -0.7, 0.4];
-        let tuned = Tuner::default().run(&planted(300, 30, &truth, 3));
-        for (found, truth) in tuned.weights.iter().zip(truth) {
-            assert!((found - truth).abs() < 0.15, "{tuned:?}");
-        }
-        assert!(
-            tuned.oracle <= tuned.train && tuned.train < tuned.held_out && tuned.held_out < tuned.first_pass
-        );
-        assert_eq!(tuned.verdict, Verdict::Use);
-        assert_eq!(tuned.folds.len(), 5);
-        assert_eq!(tuned.comparison.samples, 20);
-        // Uniform in [-3, 3]: the standard deviation is the square root of 3.
-        assert!(tuned.spreads.iter().all(|s| (1.6..1.8).contains(s)));
-    }
-
-    #[test]
-    fn bounds_hold() {
-        let mut problem = planted(100, 20, &[1.0, 1.5, -0.7], 3);
-        problem.features[1].max = 0.9;
-        problem.features[2].min = 0.0;
-        let tuned = Tuner::default().run(&problem);
-        assert!(tuned.weights[1] <= 0.9 && tuned.weights[2] >= 0.0, "{:?}", tuned.weights);
-    }
-
-    /// A model that knows nothing must not be believed, though it fits the tuning data.
-    #[test]
-    fn noise_is_refused() {
-        for seed in 0..4 {
-            let mut random = Random::new(seed);
-            let mut problem = Problem::new(vec![Feature::fixed("score", 1.0), Feature::free("lm")]).unwrap();
-            for _ in 0..100 {
-                let errors: Vec<u32> = (0..10).map(|i| i / 5 + random.below(4) as u32).collect();
-                let values: Vec<f64> =
-                    (0..10).flat_map(|i| [-f64::from(i), random.range(-1.0, 1.0)]).collect();
-                problem.push(None, 10, &errors, &values).unwrap();
-            }
-            let tuned = Tuner::default().run(&problem);
-            assert!(tuned.train < tuned.first_pass);
-            assert_eq!(tuned.verdict, Verdict::Keep, "{tuned:?}");
-        }
-    }
-
-    #[test]
-    fn what_cannot_be_ranked_stays_first_pass() {
-        let mut problem = planted(60, 10, &[1.0, 1.0], 5);
-        let before = problem.errors(&[1.0, 1.0]).iter().sum::<u64>();
-        problem.push(None, 9, &[4, 0], &[-1.0, f64::NAN, -2.0, 0.0]).unwrap();
-        problem.push(None, 7, &[], &[]).unwrap();
-        assert!(problem.push(None, 7, &[1], &[1.0]).is_err());
-        let tuned = Tuner::default().run(&problem);
-        assert_eq!((tuned.left, tuned.utterances), (2, 62));
-        assert_eq!(problem.errors(&[1.0, 1.0]).iter().sum::<u64>(), before + 11);
-    }
-
-    #[test]
-    fn no_data_no_weights() {
-        let mut problem = Problem::new(vec![Feature::fixed("score", 1.0), Feature::free("lm")]).unwrap();
-        let nothing = Tuner::default().run(&problem);
-        assert_eq!((nothing.verdict, &nothing.weights[..]), (Verdict::Keep, &[1.0, 0.0][..]));
-        problem.push(None, 3, &[], &[]).unwrap();
-        assert_eq!(Tuner::default().run(&problem).weights, [1.0, 0.0]);
-        // One utterance may be learnt by heart, but proves nothing.
-        problem.push(None, 3, &[1, 0], &[-1.0, -9.0, -2.0, -3.0]).unwrap();
-        let one = Tuner::default().run(&problem);
-        assert_eq!((one.train, one.held_out, one.verdict), (3, 4, Verdict::Keep));
-        assert!(Problem::new(Vec::new()).is_err());
-        assert!(Problem::new(vec![Feature::free("x").at_least(1.0).at_most(0.0)]).is_err());
-        assert!(Problem::new(vec![Feature::fixed("x", f64::NAN)]).is_err());
-    }
-
-    #[test]
-    fn a_speaker_is_held_out_whole() {
-        let problem = planted(200, 3, &[1.0, 1.0], 1);
-        let parts = Tuner::default().parts(&problem);
-        for speaker in 0..20 {
-            assert!((speaker..200).step_by(20).all(|u| parts[u] == parts[speaker]));
-        }
-        assert!((0..5).all(|fold| parts.iter().filter(|p| **p == fold).count() == 40));
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
-        #[test]
-        fn never_worse_than_the_first_pass_on_the_data_tuned_on(
-            lists in prop::collection::vec(prop::collection::vec((-9i32..0, -3i32..4, 0i32..3, 0u32..5), 0..6), 0..12),
-            seed in 0u64..4,
-        ) {
-            let features = vec![Feature::fixed("score", 1.0), Feature::free("lm"), Feature::free("words").at_least(0.0)];
-            let mut problem = Problem::new(features).unwrap();
-            for mut list in lists {
-                list.sort_by_key(|h| std::cmp::Reverse(h.0));
-                let errors: Vec<u32> = list.iter().map(|h| h.3).collect();
-                let values: Vec<f64> = list.iter().flat_map(|h| [h.0, h.1, h.2].map(f64::from)).collect();
-                problem.push(None, 5, &errors, &values).unwrap();
-            }
-            let bootstrap = Bootstrap { resamples: 20, ..Bootstrap::default() };
-            let tuned = Tuner { seed, restarts: 2, bootstrap, ..Tuner::default() }.run(&problem);
-            prop_assert!(tuned.oracle <= tuned.train && tuned.train <= tuned.first_pass);
-            prop_assert_eq!(problem.errors(&tuned.weights).iter().sum::<u64>(), tuned.train);
-        }
-    }
-}
+mod tests;

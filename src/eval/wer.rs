@@ -1,4 +1,5 @@
-//! Word and character errors: the counts that Kaldi's `compute-wer` and jiwer give.
+//! Word and character errors: the counts that Kaldi's `compute-wer` and jiwer give, or those of
+//! NIST's `sclite`.
 //!
 //! ```
 //! use secondpass::eval::{Scorer, Tally};
@@ -16,6 +17,8 @@ use std::collections::HashMap;
 use std::fmt;
 use std::iter::Sum;
 use std::ops::{Add, AddAssign};
+
+use super::align::{Alignment, DELETE, INSERT};
 
 /// What one hypothesis, or any number of them, got wrong.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -71,6 +74,7 @@ pub type Split = dyn Fn(&[u8], &mut dyn FnMut(&[u8])) + Send + Sync;
 pub struct Scorer {
     split: Box<Split>,
     unit: Unit,
+    alignment: Alignment,
     /// Numbers of the reference's words; any other word is [`UNKNOWN`].
     ids: HashMap<Vec<u8>, u32>,
     reference: Vec<u32>,
@@ -139,6 +143,11 @@ impl Scorer {
         self
     }
 
+    /// Aligns by other costs than Levenshtein's.
+    pub fn alignment(self, alignment: Alignment) -> Self {
+        Self { alignment, ..self }
+    }
+
     /// Sets what the next hypotheses are compared with; returns its length.
     pub fn reference(&mut self, text: &[u8]) -> u64 {
         let Self { split, unit, ids, reference, .. } = self;
@@ -160,8 +169,8 @@ impl Scorer {
         self.reference.len() as u64
     }
 
-    /// The errors of a hypothesis. Where several alignments have the fewest errors, the split
-    /// into kinds is the one `compute-wer` reports. Time is the product of the lengths.
+    /// The errors of a hypothesis. Where several alignments cost least, the split into kinds is the
+    /// one that `compute-wer`, or `sclite`, reports. Time is the product of the lengths.
     pub fn counts(&mut self, hypothesis: &[u8]) -> Counts {
         let Self { split, unit, ids, hypothesis: words, .. } = self;
         words.clear();
@@ -171,16 +180,15 @@ impl Scorer {
                 Part::Word(word) => ids.get(word).copied().unwrap_or(UNKNOWN),
             });
         });
-        count(&self.reference, &self.hypothesis, &mut self.row)
+        self.alignment.count(&self.reference, &self.hypothesis, &mut self.row)
     }
 
-    /// A best alignment of two texts, the one `align-text` prints: on a tie a pair comes before
-    /// a deletion and that before an insertion, looked at from the end. Its split into kinds
-    /// may therefore differ from [`Scorer::counts`], its number of errors never. Takes a byte of memory
-    /// for each pair of words; the reference of [`Scorer::counts`] stays.
+    /// A best alignment of two texts, the one Kaldi's `align-text`, or `sclite`, prints. With Levenshtein
+    /// costs its split into kinds may differ from [`Scorer::counts`], its number of errors never. Takes a
+    /// byte of memory for each pair of words; the reference of [`Scorer::counts`] stays.
     pub fn align(&self, reference: &[u8], hypothesis: &[u8]) -> Vec<Edit> {
         let (mut reference, mut hypothesis) = (self.parts(reference), self.parts(hypothesis));
-        let steps = trace(&reference, &hypothesis);
+        let steps = self.alignment.trace(&reference, &hypothesis);
         let width = hypothesis.len() + 1;
         let mut edits = Vec::with_capacity(reference.len().max(hypothesis.len()));
         loop {
@@ -199,18 +207,8 @@ impl Scorer {
         edits
     }
 
-    fn new(unit: Unit) -> Self {
-        Self {
-            split: Box::new(white_space),
-            unit,
-            ids: HashMap::new(),
-            reference: Vec::new(),
-            hypothesis: Vec::new(),
-            row: Vec::new(),
-        }
-    }
-
-    fn parts(&self, text: &[u8]) -> Vec<Vec<u8>> {
+    /// The words (or characters) of a text as they are compared.
+    pub fn parts(&self, text: &[u8]) -> Vec<Vec<u8>> {
         let mut parts = Vec::new();
         self.unit.each(&*self.split, text, &mut |part| {
             parts.push(match part {
@@ -222,6 +220,18 @@ impl Scorer {
             });
         });
         parts
+    }
+
+    fn new(unit: Unit) -> Self {
+        Self {
+            split: Box::new(white_space),
+            unit,
+            alignment: Alignment::Levenshtein,
+            ids: HashMap::new(),
+            reference: Vec::new(),
+            hypothesis: Vec::new(),
+            row: Vec::new(),
+        }
     }
 }
 
@@ -313,69 +323,8 @@ fn percent(part: u64, whole: u64) -> f32 {
     if part == 0 { 0.0 } else { (100.0 * f64::from(part as f32) / f64::from(whole as f32)) as f32 }
 }
 
-/// The Levenshtein recursion over one row. A cell holds the errors of a best alignment and how
-/// many of them are insertions; deletions follow from the lengths, substitutions from the rest.
-///
-/// Two bits between the two make the minimum prefer, on a tie, an insertion, then a deletion,
-/// then a pair: Kaldi's rule, on which the split into kinds depends.
-fn count(reference: &[u32], hypothesis: &[u32], row: &mut Vec<u64>) -> Counts {
-    const COST: u64 = 1 << 34;
-    const PAIR: u64 = 2 << 32;
-    const DELETION: u64 = 1 << 32;
-    const TIE: u64 = 3 << 32;
-    row.clear();
-    row.extend((0..=reference.len() as u64).map(|n| n * COST));
-    for &heard in hypothesis {
-        let mut diagonal = row[0];
-        row[0] += COST + 1;
-        let mut left = row[0];
-        for (cell, &said) in row[1..].iter_mut().zip(reference) {
-            let pair = diagonal + u64::from(said != heard) * COST + PAIR;
-            let deletion = left + COST + DELETION;
-            let insertion = *cell + COST + 1;
-            diagonal = *cell;
-            left = pair.min(deletion).min(insertion) & !TIE;
-            *cell = left;
-        }
-    }
-    let last = row[reference.len()];
-    let (errors, insertions) = (last / COST, last % DELETION);
-    let deletions = reference.len() as u64 + insertions - hypothesis.len() as u64;
-    let substitutions = errors - insertions - deletions;
-    Counts { substitutions, insertions, deletions, reference: reference.len() as u64 }
-}
-
-/// The step that leads to each cell of the matrix (reference x hypothesis).
-fn trace(reference: &[Vec<u8>], hypothesis: &[Vec<u8>]) -> Vec<u8> {
-    let width = hypothesis.len() + 1;
-    let mut steps = vec![INSERT; (reference.len() + 1) * width];
-    steps[0] = MATCH;
-    let mut row: Vec<u32> = (0..width as u32).collect();
-    for (i, said) in reference.iter().enumerate() {
-        let mut diagonal = row[0];
-        row[0] += 1;
-        steps[(i + 1) * width] = DELETE;
-        for (j, heard) in hypothesis.iter().enumerate() {
-            let pair = diagonal + u32::from(said != heard);
-            let (deletion, insertion) = (row[j + 1] + 1, row[j] + 1);
-            diagonal = row[j + 1];
-            let (cost, step) = match () {
-                () if pair <= deletion.min(insertion) => (pair, MATCH),
-                () if deletion <= insertion => (deletion, DELETE),
-                () => (insertion, INSERT),
-            };
-            row[j + 1] = cost;
-            steps[(i + 1) * width + j + 1] = step;
-        }
-    }
-    steps
-}
-
 const UNKNOWN: u32 = u32::MAX;
 const NOT_UTF8: u32 = 0x11_0000;
-const MATCH: u8 = 0;
-const DELETE: u8 = 1;
-const INSERT: u8 = 2;
 
 #[cfg(test)]
 mod tests {
@@ -439,7 +388,7 @@ mod tests {
             }
             lines += 1;
         }
-        assert!(lines >= 300);
+        assert!(lines >= 2000);
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub struct OwnNames {
 }
 
 /// What rescoring adds to a record, and how.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Gained<'a> {
     /// Which hypotheses to write, best first: indexes into the utterance's. Fewer than all for
     /// an n-best cut.
@@ -29,6 +29,8 @@ pub struct Gained<'a> {
     pub features: &'a [Name],
     /// One more member of the record's `secondpass`: JSON text, taken as it is.
     pub explain: Option<&'a str>,
+    /// Further members of the record's `secondpass`: JSON text with a comma before each.
+    pub members: &'a str,
 }
 
 impl OwnNames {

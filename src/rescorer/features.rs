@@ -121,7 +121,7 @@ pub(super) fn set(
 
 /// The words of the first hypothesis, `</s>` last; nothing for models without word scores.
 pub(super) fn words(view: &View, scores: &Scores) -> Vec<WordScore> {
-    let (Scores::Nodes { ln, order, .. }, Some(&end)) = (scores, view.trie.ends.first()) else {
+    let (Scores::Nodes { ln, order, boundary }, Some(&end)) = (scores, view.trie.ends.first()) else {
         return Vec::new();
     };
     let mut nodes: Vec<u32> = view.trie.path(end).collect();
@@ -130,13 +130,18 @@ pub(super) fn words(view: &View, scores: &Scores) -> Vec<WordScore> {
     if view.backward {
         spans.reverse();
     }
-    let mut at = 0;
+    let mut at = 0usize;
+    let mass = |node: u32| boundary.get(node as usize).copied().map_or(0.0, f64::from);
     let word = |(tokens, known): (u32, bool)| {
+        let before = at.checked_sub(1).map_or(ROOT, |at| nodes[at]);
         let span = &nodes[at..at + tokens as usize];
         at += tokens as usize;
+        // The sentence's end has nothing after it.
+        let after = if at == nodes.len() { 0.0 } else { mass(span.last().copied().unwrap_or(before)) };
         let last = span.last().map_or(0, |&node| order.get(node as usize).copied().unwrap_or(0));
         WordScore {
             ln: span.iter().map(|&node| f64::from(ln[node as usize])).sum(),
+            boundary: after - mass(before),
             tokens,
             order: last,
             known,

@@ -46,6 +46,10 @@ pub struct Finished {
 pub struct WordScore {
     /// Natural log probability, without any penalty.
     pub ln: f64,
+    /// What makes it the probability of a whole word where words have several tokens: natural log of
+    /// P(a word starts or the sentence ends) after it, over the same before it. 0 unless models are
+    /// mixed word by word.
+    pub boundary: f64,
     /// Tokens it was spelled with.
     pub tokens: u32,
     /// Length of the n-gram that matched its last token; 0 for models that have none.

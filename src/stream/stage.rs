@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::explain;
 use super::sessions::{Sessions, Stay};
+use super::{answer, explain};
+use crate::consensus::{Calibration, Decision};
 use crate::formats::jsonl::{self, Reader, Record};
 use crate::formats::{Gained, OwnNames};
 use crate::lines::Line;
@@ -58,6 +59,11 @@ pub(super) struct Plan {
     pub own: OwnNames,
     pub nbest: Option<usize>,
     pub explain: bool,
+    pub decision: Decision,
+    /// Whether confidences are written.
+    pub confidence: bool,
+    pub calibration: Calibration,
+    pub timings: bool,
     pub deadline: Option<Duration>,
     pub sessions: Option<Sessions>,
     pub max_line_bytes: usize,
@@ -184,9 +190,10 @@ impl Plan {
         };
         let mut bytes = Vec::with_capacity(2 * input.line.bytes.len());
         let explain = self.explain.then(|| explain::explain(utterance, &self.rescorer));
-        let order: Vec<usize> =
-            (0..utterance.hypotheses.len()).take(self.nbest.unwrap_or(usize::MAX)).collect();
-        let gained = Gained { order: &order, features: self.rescorer.gained(), explain: explain.as_deref() };
+        let nbest = self.nbest.unwrap_or(usize::MAX);
+        let (order, members) = answer::answer(utterance, self, nbest, input.read);
+        let features = self.rescorer.gained();
+        let gained = Gained { order: &order, features, explain: explain.as_deref(), members: &members };
         if let Err(error) = jsonl::write(record, &input.line.bytes, &gained, &mut bytes) {
             return self.passed(input, &reason(&error));
         }
@@ -197,7 +204,7 @@ impl Plan {
     /// The line for a record that could be read and not rescored: what was ours in it goes.
     fn passed_record(&self, input: &Input, record: &Record, reason: &str) -> Output {
         let mut bytes = Vec::with_capacity(input.line.bytes.len() + 128);
-        let gained = Gained { order: &[], features: &[], explain: None };
+        let gained = Gained::default();
         if jsonl::write(record, &input.line.bytes, &gained, &mut bytes).is_err() {
             return self.passed(input, reason);
         }

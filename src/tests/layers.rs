@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The import order: a module imports from lower levels only, and never from its own.
-const LEVELS: [(&str, u32); 19] = [
+const LEVELS: [(&str, u32); 20] = [
     ("error", 0),
     ("nbest", 10),
     ("lines", 10),
@@ -16,6 +16,7 @@ const LEVELS: [(&str, u32); 19] = [
     ("trie", 30),
     ("lm", 40),
     ("combine", 50),
+    ("consensus", 55), // what the stream writes and `eval` judges
     ("rescorer", 60),
     ("config", 65), // opens what a rescorer is built from
     ("pool", 70),

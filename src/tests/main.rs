@@ -6,6 +6,7 @@ mod bytes;
 mod carry;
 mod commands;
 mod data;
+mod evaluate;
 mod flags;
 mod formula;
 mod harness;

@@ -34,16 +34,18 @@
 //!
 //! A record with a member `secondpass` is *our own*, unless its status is `passed`: in its
 //! `scores` the names that rescoring computes ([`OwnNames`](super::OwnNames)) and `total` are
-//! passed over, and `rank` gives the first-pass order. Elsewhere such a name is a clash
+//! passed over, and `rank` gives the first-pass order. What else `secondpass` may say is in [`Answer`]. Elsewhere such a name is a clash
 //! ([`Record::clash`]), a `total` in `scores` is the first-pass score, renamed `score` on
 //! writing, and a foreign `rank` is replaced by ours.
 
+mod answer;
 mod names;
 mod read;
 mod span;
 mod top;
 mod write;
 
+pub use answer::{Answer, AnswerWord, scores};
 pub use read::{Reader, Record};
 pub use write::{over, passed, write};
 

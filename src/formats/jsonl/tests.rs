@@ -41,7 +41,13 @@ fn rescore(record: &mut Record) {
 fn written(record: &Record, line: &str, order: &[usize]) -> String {
     let names = ["rnnlm", "words", "rnnlm.oov"].map(Name::from);
     let mut out = b"kept".to_vec();
-    write(record, line.as_bytes(), &Gained { order, features: &names, explain: None }, &mut out).unwrap();
+    write(
+        record,
+        line.as_bytes(),
+        &Gained { order, features: &names, explain: None, ..Gained::default() },
+        &mut out,
+    )
+    .unwrap();
     String::from_utf8(out).unwrap().strip_prefix("kept").unwrap().to_owned()
 }
 
@@ -341,7 +347,7 @@ fn strangers_are_refused() {
     let mut out = b"x".to_vec();
     for (line, order) in [(line, &[2][..]), (line, &[0, 0, 1]), ("{}", &[0]), (r#"{"hyps":[#a","b"]}"#, &[0])]
     {
-        let gained = Gained { order, features: &[], explain: Some("1") };
+        let gained = Gained { order, features: &[], explain: Some("1"), ..Gained::default() };
         let _ = write(&record, line.as_bytes(), &gained, &mut out);
         if line.len() < 3 || order.len() > 1 || order == [2] {
             assert_eq!(out, b"x", "{line}");
@@ -386,11 +392,23 @@ fn survives(reader: &mut Reader, line: &[u8], read_well: &mut usize) {
         Ok(mut record) => {
             *read_well += 1;
             let order: Vec<_> = (0..record.utterance.hypotheses.len()).rev().collect();
-            write(&record, line, &Gained { order: &order, features: &[], explain: None }, &mut out).unwrap();
+            write(
+                &record,
+                line,
+                &Gained { order: &order, features: &[], explain: None, ..Gained::default() },
+                &mut out,
+            )
+            .unwrap();
             reader.read(&out).unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&out)));
             out.clear();
             record.utterance.status = Status::Passed("x".to_owned());
-            write(&record, line, &Gained { order: &[], features: &[], explain: None }, &mut out).unwrap();
+            write(
+                &record,
+                line,
+                &Gained { order: &[], features: &[], explain: None, ..Gained::default() },
+                &mut out,
+            )
+            .unwrap();
             serde_json::from_slice::<serde::de::IgnoredAny>(&out).unwrap();
         }
         Err(crate::Error::Record { .. }) => {}

@@ -60,7 +60,7 @@ pub fn passed(line: &[u8], reason: &str, out: &mut Vec<u8>) {
 pub fn over(total: u64, limit: u64, out: &mut Vec<u8>) {
     let reason = format!("line of {total} bytes is over the limit of {limit}");
     out.push(b'{');
-    secondpass(&Status::Passed(reason), None, out);
+    secondpass(&Status::Passed(reason), &Gained::default(), out);
     out.push(b'}');
 }
 
@@ -73,7 +73,7 @@ fn mark(line: &[u8], reason: &str, out: &mut Vec<u8>) -> Result<()> {
         }
     }
     pieces.comma(out);
-    secondpass(&Status::Passed(reason.to_owned()), None, out);
+    secondpass(&Status::Passed(reason.to_owned()), &Gained::default(), out);
     pieces.close(out);
     out.extend_from_slice(pieces.rest());
     Ok(())
@@ -158,7 +158,7 @@ impl<'a> Writer<'a> {
             })?;
         }
         pieces.comma(out);
-        secondpass(&self.utterance.status, self.gained.explain, out);
+        secondpass(&self.utterance.status, self.gained, out);
         pieces.close(out);
         out.extend_from_slice(pieces.rest());
         Ok(())
@@ -311,7 +311,7 @@ impl<'a> Writer<'a> {
 }
 
 /// The member `secondpass`.
-fn secondpass(status: &Status, explain: Option<&str>, out: &mut Vec<u8>) {
+fn secondpass(status: &Status, gained: &Gained<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(SECONDPASS);
     out.extend_from_slice(b":{\"status\":");
     match status {
@@ -325,10 +325,11 @@ fn secondpass(status: &Status, explain: Option<&str>, out: &mut Vec<u8>) {
             json(reason, out);
         }
     }
-    if let Some(explain) = explain {
+    if let Some(explain) = gained.explain {
         out.extend_from_slice(b",\"explain\":");
         out.extend_from_slice(explain.as_bytes());
     }
+    out.extend_from_slice(gained.members.as_bytes());
     out.push(b'}');
 }
 

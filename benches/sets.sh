@@ -1,0 +1,93 @@
+#!/usr/bin/env bash
+# One table for each set of lists: first pass, with the shipped n-gram, with the shipped LSTM, with both, with
+# both decided by MBR, and the oracle. Weights are tuned on one half and measured on the other, and the
+# reverse: every utterance counts once, none was learnt from. Halves are speakers where they are known, else
+# blocks of 50 consecutive utterances, alternating.
+#   SECONDPASS_DATA=... benches/sets.sh [LISTS..]
+# The models run once for each set: what they say is kept in target/sets and used again.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+program=${SECONDPASS:-target/release/secondpass}
+cache=${SECONDPASS_CACHE:-target/sets}
+mkdir -p "$cache"
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+[[ $# -gt 0 ]] || set -- "$SECONDPASS_DATA"/nbest/*.jsonl
+
+split() { # LISTS: two halves
+  python3 - "$1" "$work" <<'PYTHON'
+import json, sys
+lists, folder = sys.argv[1:]
+records = [(json.loads(line), line) for line in open(lists, encoding="utf-8")]
+sessions = sorted({record.get("session") for record, _ in records} - {None})
+first = set(sessions[::2])
+with open(f"{folder}/a.jsonl", "w", encoding="utf-8") as a, open(f"{folder}/b.jsonl", "w", encoding="utf-8") as b:
+    for number, (record, line) in enumerate(records):
+        half = record["session"] in first if sessions else number // 50 % 2 == 0
+        (a if half else b).write(line)
+PYTHON
+}
+
+row() { # NAME FEATURES [FLAGS of rescore]
+  local name=$1 features=$2 kept=0 learn test
+  shift 2
+  : >"$work/out.jsonl"
+  for pair in "a b" "b a"; do
+    read -r learn test <<<"$pair"
+    if [[ ! -e $work/$features.$learn.toml ]]; then
+      "$program" tune --no-models --features "$features" "$work/$learn.jsonl" --force --quiet --write "$work/$features.$learn.toml"
+    fi
+    grep -q 'significant = true' "$work/$features.$learn.toml" || kept=$((kept + 1))
+    "$program" rescore --no-models --weights "$work/$features.$learn.toml" "$@" --quiet "$work/$test.jsonl" >>"$work/out.jsonl"
+  done
+  "$program" eval "$work/out.jsonl" --resamples 10000 --json >"$work/eval.json"
+  python3 - "$work/eval.json" "$name" "$kept" <<'PYTHON'
+import json, sys
+path, name, kept = sys.argv[1:]
+e = json.load(open(path))
+def interval(v): return f"({100 * v['low']:.2f} to {100 * v['high']:.2f})"
+if name == "first pass":
+    print(f"| first pass | {100 * e['before']['rate']:.2f} {interval(e['intervals']['before'])} | | | |")
+elif name == "oracle":
+    print(f"| best of the list (oracle) | {100 * e['oracle'][-1]['rate']:.2f} | | | |")
+else:
+    d = e["intervals"]["difference"]
+    p = e["matched_pairs"]["p"]
+    says = {"0": "use", "1": "use in one half", "2": "keep the first pass"}[kept]
+    print(f"| {name} | {100 * e['after']['rate']:.2f} {interval(e['intervals']['after'])} | {100 * d['value']:+.2f} {interval(d)} | "
+          f"{'< 0.001' if p < 0.001 else f'{p:.3f}'} | {says} |")
+PYTHON
+}
+
+for lists in "$@"; do
+  name=$(basename "$lists" .jsonl)
+  features=$cache/$name.jsonl
+  if [[ ! -e $features ]]; then
+    nice "$program" rescore "$lists" --quiet --output "$features.part"
+    mv "$features.part" "$features"
+  fi
+  rm -f "$work"/*
+  split "$features"
+  base=score
+  head -n 1 "$features" | grep -q '"score"' || base=rank
+  echo
+  echo "**$name**, $(wc -l <"$features") lists"
+  echo
+  if [[ $name == moses-* ]]; then
+    # Translations: BLEU, held out in five folds.
+    for set in ngram rnnlm ngram,rnnlm; do
+      echo "$base,$set"
+      "$program" tune --no-models --features "$base,$set" --measure bleu "$features" 2>&1 |
+        grep -E 'BLEU|difference|no significant' | sed 's/^secondpass: /    /'
+    done
+    continue
+  fi
+  echo "| | WER | against the first pass | p (MPSSWE) | \`tune\` says |"
+  echo "|---|---|---|---|---|"
+  row "first pass" "$base,ngram"
+  row "with the n-gram" "$base,ngram"
+  row "with the LSTM" "$base,rnnlm"
+  row "with both" "$base,ngram,rnnlm"
+  row "with both, MBR" "$base,ngram,rnnlm" --consensus mbr
+  row "oracle" "$base,ngram"
+done
