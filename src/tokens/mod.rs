@@ -6,13 +6,17 @@
 
 mod cache;
 mod fit;
+mod list;
 mod normalise;
 mod numbers;
+mod prefixes;
 mod sentencepiece;
 mod symbols;
+mod viterbi;
 
 pub use cache::{Encoded, MOST_WORDS, WordCache};
 pub use fit::Fit;
+pub use list::{List, Specials};
 pub use normalise::{Case, Digits, MARKERS, Mapped, Markers, TextMap, is_unknown, split};
 pub use sentencepiece::Pieces;
 pub use symbols::Symbols;
@@ -55,7 +59,8 @@ pub trait Vocab: Send + Sync {
     /// The spelling of a token, where it is known.
     fn symbol(&self, token: u32) -> Option<Vec<u8>>;
 
-    /// A number that equal vocabularies share and others do not.
+    /// A number that equal vocabularies share and others do not: the first 8 bytes of the SHA-256 of
+    /// the symbols in the order of their ids, each followed by a line feed.
     fn hash(&self) -> u64;
 }
 
@@ -123,14 +128,33 @@ fn check_specials(size: usize, bos: u32, eos: u32, unk: Option<u32>) -> Result<(
     Ok(())
 }
 
-/// A stable hash over symbols in the order of their ids.
+/// The first 8 bytes, as a number, of the SHA-256 of the symbols in the order of their ids, a line
+/// feed after each: what `sha256sum` says of a file with one symbol on each line. Ids without a
+/// symbol count as empty lines, but not after the last symbol.
 fn fingerprint<'a>(symbols: impl Iterator<Item = &'a [u8]>) -> u64 {
     let mut hash = Sha256::new();
+    let mut missing = 0;
     for symbol in symbols {
-        hash.update((symbol.len() as u64).to_le_bytes());
+        if symbol.is_empty() {
+            missing += 1;
+            continue;
+        }
+        (0..std::mem::take(&mut missing)).for_each(|_| hash.update(b"\n"));
         hash.update(symbol);
+        hash.update(b"\n");
     }
     hash.finalize().iter().take(8).fold(0, |number, &byte| number << 8 | u64::from(byte))
+}
+
+/// Bytes of the character that a text begins with, by its first byte; no more than there are.
+fn char_len(text: &[u8]) -> usize {
+    let len = match text.first() {
+        Some(0xf0..) => 4,
+        Some(0xe0..) => 3,
+        Some(0xc0..) => 2,
+        _ => 1,
+    };
+    len.min(text.len())
 }
 
 #[cfg(test)]
