@@ -31,8 +31,8 @@ struct Best {
 }
 
 impl Unigram {
-    /// Appends the best pieces of `text`. Sums are rounded to single precision at every piece,
-    /// and of equals the first found stays, as SentencePiece does it.
+    /// Appends the best pieces of `text`. In single precision throughout, and of equals the
+    /// first found stays: so SentencePiece decides near ties.
     pub fn encode(&self, text: &[u8], cuts: &mut Vec<Cut>) {
         const NONE: Best = Best { score: 0.0, start: u32::MAX, id: 0 };
         let (mut short, mut long) = ([NONE; 64], Vec::new());
@@ -53,14 +53,14 @@ impl Unigram {
                 node = next;
                 let Some(id) = self.trie.value(node) else { continue };
                 let score = if self.favoured.binary_search(&id).is_ok() {
-                    f64::from(len as f32 * self.highest) - 0.1
+                    (f64::from(len as f32 * self.highest) - 0.1) as f32
                 } else {
-                    f64::from(self.scores.get(id as usize).copied().unwrap_or_default())
+                    self.scores.get(id as usize).copied().unwrap_or_default()
                 };
-                let sum = score + f64::from(before);
+                let sum = score + before;
                 let end = &mut best[start + len];
-                if end.start == u32::MAX || sum > f64::from(end.score) {
-                    *end = Best { score: sum as f32, start: start as u32, id };
+                if end.start == u32::MAX || sum > end.score {
+                    *end = Best { score: sum, start: start as u32, id };
                 }
                 single |= len == one;
             }
