@@ -61,7 +61,8 @@ fn neural(path: &Path, arguments: &Args, messages: &Messages, out: &mut String) 
     for (key, value) in &graph.metadata {
         *out += &format!("metadata     {key} = {value}\n");
     }
-    let options = OnnxOptions { device: Device::Cpu, runtime: arguments.onnxruntime.clone() };
+    let options =
+        OnnxOptions { device: Device::Cpu, runtime: arguments.onnxruntime.clone(), ..OnnxOptions::default() };
     // Everything above needs no runtime; what follows tries the model for real.
     let model = OnnxLm::open(path, "model", &options)?;
     let signature = model.signature();
@@ -74,6 +75,7 @@ fn neural(path: &Path, arguments: &Args, messages: &Messages, out: &mut String) 
         signature.eos,
         signature.unk.map_or("none".into(), |unk| unk.to_string())
     );
+    *out += &format!("vocab_hash   {:016x}\n", model.spec().vocab.hash());
     *out += &format!("state        {} bytes for each history\n", signature.state_bytes());
     *out +=
         "runs as      one step for each distinct history, histories of all utterances in flight batched\n";

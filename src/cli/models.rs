@@ -175,7 +175,11 @@ impl ModelArgs {
     /// # Errors
     /// If a model cannot be used.
     pub fn builder(&self, config: &Config) -> Result<Builder> {
-        let onnx = OnnxOptions { device: self.device()?, runtime: self.onnxruntime.clone() };
+        let onnx = OnnxOptions {
+            device: self.device()?,
+            runtime: self.onnxruntime.clone(),
+            ..OnnxOptions::default()
+        };
         let mut builder = config
             .builder(&onnx)?
             .rows(self.batch_rows)

@@ -74,6 +74,21 @@ impl List {
         Ok(Self { symbols })
     }
 
+    /// The list of these symbols, numbered from 0.
+    ///
+    /// # Errors
+    /// If there are none, or more than `size`.
+    pub fn new<'a>(symbols: impl Iterator<Item = &'a [u8]>, size: usize) -> Result<Self, String> {
+        let symbols: Vec<_> = symbols.map(|symbol| Some(Box::from(symbol))).collect();
+        match symbols.len() {
+            0 => Err("no symbols in it".into()),
+            count if count > size => Err(format!(
+                "has {count} pieces, but the model has {size} tokens; this is another model's file"
+            )),
+            _ => Ok(Self { symbols }),
+        }
+    }
+
     /// By id; `None` where no symbol has it.
     pub fn symbols(&self) -> &[Option<Box<[u8]>>] {
         &self.symbols

@@ -4,7 +4,9 @@
 //! writes a word as the model was trained to see it, and a [`Vocab`] spells that as token ids.
 //! [`WordCache`] does the last two at once and remembers the answers.
 
+mod beside;
 mod cache;
+mod characters;
 mod fit;
 mod list;
 mod normalise;
@@ -14,7 +16,9 @@ mod sentencepiece;
 mod symbols;
 mod viterbi;
 
+pub use beside::{Choice, beside, open};
 pub use cache::{Encoded, MOST_WORDS, WordCache};
+pub use characters::Characters;
 pub use fit::Fit;
 pub use list::{List, Specials};
 pub use normalise::{Case, Digits, MARKERS, Mapped, Markers, TextMap, is_unknown, split};
@@ -26,7 +30,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use crate::{Error, Result};
+use crate::Result;
 
 /// The vocabulary of one language model: how it spells words as token ids.
 ///
@@ -48,6 +52,17 @@ pub trait Vocab: Send + Sync {
     /// knows all of it. Appends none if the vocabulary's own normalisation leaves nothing of the
     /// word (a lone zero-width space). Never panics for any bytes.
     fn encode(&self, word: &[u8], ids: &mut Vec<u32>) -> Known;
+
+    /// As [`Vocab::encode`], for the first word of a sentence, where that is spelled otherwise.
+    fn encode_first(&self, word: &[u8], ids: &mut Vec<u32>) -> Known {
+        self.encode(word, ids)
+    }
+
+    /// Whether the first word of a sentence is spelled otherwise: without the token or the mark that
+    /// stands between words. That a word starts there is then certain, whatever the tokens.
+    fn first_differs(&self) -> bool {
+        false
+    }
 
     /// Whether a token begins a word. `true` for every token of a word-level vocabulary, and
     /// then [`Vocab::words`] is `true`.
@@ -75,44 +90,6 @@ pub enum Known {
 
 /// Reads a vocabulary that lies beside a model.
 pub type Loader = fn(&Path) -> Result<Arc<dyn Vocab>>;
-
-/// The vocabulary that lies in a model's folder.
-///
-/// `kind` is the model's `secondpass.tokenizer`: `words` (`tokens.txt` or `words.txt`) or
-/// `sentencepiece` (`bpe.model`). `size` is the number of the model's outputs.
-///
-/// # Errors
-/// If the kind is unknown, the file is missing or damaged, or an id is not below `size`.
-pub fn beside(
-    folder: &Path,
-    kind: &str,
-    size: usize,
-    bos: u32,
-    eos: u32,
-    unk: Option<u32>,
-) -> Result<Arc<dyn Vocab>> {
-    let find = |names: &[&str]| {
-        names.iter().map(|name| folder.join(name)).find(|path| path.is_file()).ok_or_else(|| {
-            Error::model(folder, format!("no {} in it; put the model's vocabulary there", names.join(" or ")))
-        })
-    };
-    Ok(match kind {
-        "words" => Arc::new(Symbols::open(&find(&["tokens.txt", "words.txt"])?, size, bos, eos, unk)?),
-        "sentencepiece" => Arc::new(Pieces::open(&find(&["bpe.model"])?, size, bos, eos, unk)?),
-        "characters" => {
-            return Err(Error::model(
-                folder,
-                "character models (secondpass.tokenizer = \"characters\") are not supported yet",
-            ));
-        }
-        _ => {
-            return Err(Error::model(
-                folder,
-                format!("unknown tokenizer {kind:?}; secondpass.tokenizer is \"words\" or \"sentencepiece\""),
-            ));
-        }
-    })
-}
 
 /// Refuses special tokens that a model with `size` outputs cannot have.
 fn check_specials(size: usize, bos: u32, eos: u32, unk: Option<u32>) -> Result<(), String> {
@@ -155,23 +132,4 @@ fn char_len(text: &[u8]) -> usize {
         _ => 1,
     };
     len.min(text.len())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn beside_a_model() {
-        let folder = tempfile::tempdir().unwrap();
-        let load = |kind| beside(folder.path(), kind, 4, 0, 1, Some(2));
-        let error = |kind| load(kind).err().unwrap().to_string();
-        assert!(error("words").contains("tokens.txt or words.txt"));
-        assert!(error("sentencepiece").contains("bpe.model"));
-        assert!(error("characters").contains("not supported"));
-        assert!(error("hieroglyphs").contains("\"words\" or \"sentencepiece\""));
-        std::fs::write(folder.path().join("words.txt"), "<s>\n</s>\n<unk>\na\n").unwrap();
-        assert_eq!(load("words").unwrap().symbol(3), Some(b"a".to_vec()));
-        assert!(beside(folder.path(), "words", 4, 4, 1, None).is_err());
-    }
 }

@@ -32,6 +32,8 @@ pub struct OnnxOptions {
     pub device: Device,
     /// The ONNX Runtime library, instead of searching for one.
     pub runtime: Option<PathBuf>,
+    /// The vocabulary, where it is not as the model says.
+    pub tokens: tokens::Choice,
 }
 
 /// A recurrent language model in an ONNX file.
@@ -58,7 +60,8 @@ impl OnnxLm {
     pub fn open(path: &Path, name: &str, options: &OnnxOptions) -> Result<Self> {
         Self::open_by(path, name, options, |folder, signature| {
             let Signature { tokenizer, vocab_size, bos, eos, unk, .. } = signature;
-            tokens::beside(folder, tokenizer, *vocab_size, *bos, *eos, *unk)
+            let specials = tokens::Specials { bos: Some(*bos), eos: Some(*eos), unk: *unk };
+            tokens::open(folder, &options.tokens, tokenizer, *vocab_size, specials)
         })
     }
 

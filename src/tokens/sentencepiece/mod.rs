@@ -113,6 +113,13 @@ impl Pieces {
         Self::build(bytes, Some(list), size, bos, eos, unk).map_err(|what| Error::model(path.as_ref(), what))
     }
 
+    /// The pieces of a model file as a list.
+    pub(super) fn symbols_of(path: &Path, bytes: &[u8], size: usize) -> Result<List> {
+        let fail = |what: String| Error::model(path, what);
+        let proto = Proto::decode(bytes).map_err(|e| fail(format!("no usable SentencePiece model ({e})")))?;
+        List::new(proto.pieces.iter().map(proto::Piece::text), size).map_err(fail)
+    }
+
     fn build(
         bytes: &[u8],
         list: Option<&List>,
