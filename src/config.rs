@@ -12,7 +12,7 @@ use crate::lm::LanguageModel;
 use crate::lm::ngram::{self, Ngram};
 use crate::lm::onnx::{OnnxLm, OnnxOptions};
 use crate::rescorer::{Builder, Interpolation, Rescorer};
-use crate::tokens::TextMap;
+use crate::tokens::{Choice, TextMap};
 use crate::{Error, Result};
 
 /// Models, weights and policies, as written in TOML. Paths are relative to the file.
@@ -77,6 +77,19 @@ pub struct LmConfig {
     /// `keep` or `spell`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub digits: Option<String>,
+    /// What its vocabulary files are: `words`, `characters`, `sentencepiece`, `huggingface`; by what is in
+    /// them if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<String>,
+    /// Its vocabulary files, where they are not those beside it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tokens: Vec<PathBuf>,
+    /// Whether it reads the token ids that come with the lists, where they are of its vocabulary.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ids: Option<bool>,
+    /// Whose ids those are, for lists that do not say it: the hash that `inspect` prints.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vocab_hash: Option<String>,
 }
 
 /// What kind of model a file holds.
@@ -113,6 +126,7 @@ impl Config {
         let folder = path.parent().unwrap_or(Path::new(""));
         for lm in &mut config.lm {
             lm.path = folder.join(&lm.path);
+            lm.tokens.iter_mut().for_each(|file| *file = folder.join(&*file));
         }
         Ok(config)
     }
@@ -127,6 +141,7 @@ impl Config {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         for lm in &mut config.lm {
             lm.path = relative(&lm.path, folder);
+            lm.tokens.iter_mut().for_each(|file| *file = relative(file, folder));
         }
         let text = toml::to_string(&config).map_err(|error| Error::Config(error.to_string()))?;
         let temporary = path.with_extension("toml.part");
@@ -153,6 +168,9 @@ impl Config {
         let mut builder = Rescorer::builder();
         for lm in &self.lm {
             builder = builder.lm(&lm.name, lm.open(onnx, ngram)?, lm.text()?);
+            if lm.ids == Some(true) {
+                builder = builder.ids(&lm.name, lm.vocabulary()?);
+            }
         }
         if let Some(penalty) = self.unk_penalty {
             builder = builder.unk_penalty(penalty);
@@ -213,9 +231,24 @@ impl LmConfig {
 
     fn open(&self, onnx: &OnnxOptions, ngram: &ngram::Options) -> Result<Arc<dyn LanguageModel>> {
         Ok(match self.kind() {
-            Kind::Neural => Arc::new(OnnxLm::open(&self.path, &self.name, onnx)?),
+            Kind::Neural => {
+                let tokens = Choice { kind: self.tokenizer.clone(), files: self.tokens.clone() };
+                Arc::new(OnnxLm::open(&self.path, &self.name, &OnnxOptions { tokens, ..onnx.clone() })?)
+            }
             Kind::Ngram => Arc::new(Ngram::open(&self.path, ngram)?),
         })
+    }
+
+    /// The hash as a number.
+    fn vocabulary(&self) -> Result<Option<u64>> {
+        let Some(text) = &self.vocab_hash else { return Ok(None) };
+        let digits = text.get(..16).filter(|_| text.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        let hash = digits.and_then(|digits| u64::from_str_radix(digits, 16).ok()).ok_or_else(|| {
+            Error::Config(format!(
+                "vocab_hash = {text:?} is not 16 or more hexadecimal digits: `inspect` prints it"
+            ))
+        })?;
+        Ok(Some(hash))
     }
 
     fn text(&self) -> Result<TextMap> {

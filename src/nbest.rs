@@ -29,6 +29,9 @@ pub struct Utterance {
     pub hypotheses: Vec<Hypothesis>,
     /// Tensors for conditional scorers.
     pub context: Arc<[Tensor]>,
+    /// Whose token ids the hypotheses have: the hash of that vocabulary, as
+    /// [`Vocab::hash`](crate::tokens::Vocab::hash) defines it, where the record names it.
+    pub vocabulary: Option<u64>,
     /// What became of it.
     pub status: Status,
 }
@@ -44,6 +47,8 @@ pub struct Hypothesis {
     pub features: Vec<(Name, f64)>,
     /// The weighted sum; `NaN` before rescoring.
     pub total: f64,
+    /// The recogniser's token ids, where they came with the text; `u32::MAX` stands for what is no id.
+    pub ids: Option<Arc<[u32]>>,
 }
 
 /// What became of an utterance.
@@ -99,7 +104,7 @@ impl Utterance {
 impl Hypothesis {
     /// A hypothesis without features.
     pub fn new(text: impl Into<Vec<u8>>, rank: u32) -> Self {
-        Self { bytes: text.into(), rank, features: Vec::new(), total: f64::NAN }
+        Self { bytes: text.into(), rank, features: Vec::new(), total: f64::NAN, ids: None }
     }
 
     /// The text, with what is not UTF-8 replaced.

@@ -63,6 +63,16 @@ struct Lm {
     oov: Name,
     model: Arc<dyn LanguageModel>,
     text: TextMap,
+    ids: Option<Ids>,
+}
+
+/// A model that reads the recogniser's token ids, where they are its own.
+#[derive(Clone, Copy)]
+struct Ids {
+    /// Whose ids lists have that do not say it.
+    given: Option<u64>,
+    /// The model's own vocabulary.
+    own: u64,
 }
 
 /// One thread's scratch: scorers, caches and the utterances in flight.

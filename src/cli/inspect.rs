@@ -86,6 +86,7 @@ fn neural(path: &Path, arguments: &Args, messages: &Messages, out: &mut String) 
         signature.eos,
         model.spec().vocab.unk().map_or("none".into(), |unk| unk.to_string())
     );
+    *out += &format!("vocab_hash   {:016x}\n", model.spec().vocab.hash());
     *out += &format!("state        {} bytes for each history\n", signature.state_bytes());
     if let Some(split) = rewrite::split(&graph, &signature.output) {
         let Projection { hidden, logits, .. } = split.projection;

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Lm, Rescorer, STEP_TIME, Shared};
+use super::{Ids, Lm, Rescorer, STEP_TIME, Shared};
 use crate::combine::{Combination, MIX, Missing, WORDS, Weights};
 use crate::lm::ngram::{self, Ngram};
 use crate::lm::onnx::{OnnxLm, OnnxOptions};
@@ -32,6 +32,8 @@ pub enum Interpolation {
 #[must_use]
 pub struct Builder {
     lms: Vec<(String, Arc<dyn LanguageModel>, TextMap)>,
+    /// Models that read token ids, and whose ids unmarked lists have.
+    ids: Vec<(String, Option<u64>)>,
     weights: Weights,
     missing: Vec<(String, Missing)>,
     interpolation: Interpolation,
@@ -47,6 +49,7 @@ impl Default for Builder {
     fn default() -> Self {
         Self {
             lms: Vec::new(),
+            ids: Vec::new(),
             weights: Weights::default(),
             missing: Vec::new(),
             interpolation: Interpolation::default(),
@@ -92,6 +95,14 @@ impl Builder {
     /// Adds any model under a name, with the text it wants.
     pub fn lm(mut self, name: &str, model: Arc<dyn LanguageModel>, text: TextMap) -> Self {
         self.lms.push((name.to_owned(), model, text));
+        self
+    }
+
+    /// The model `name` reads the token ids that come with hypotheses instead of their texts, in
+    /// lists whose ids are of its vocabulary: those that name its hash
+    /// ([`Vocab::hash`](crate::tokens::Vocab::hash)), and, if `hash` is given, those that name none.
+    pub fn ids(mut self, name: &str, hash: Option<u64>) -> Self {
+        self.ids.push((name.to_owned(), hash));
         self
     }
 
@@ -229,6 +240,11 @@ impl Builder {
             oov: Name::from(format!("{name}.oov")),
             model: model.clone(),
             text: text.clone(),
+            ids: self
+                .ids
+                .iter()
+                .find(|(other, _)| other == name)
+                .map(|&(_, given)| Ids { given, own: model.spec().vocab.hash() }),
         };
         self.lms.iter().map(lm).collect()
     }
@@ -253,6 +269,18 @@ impl Builder {
             if !self.bos && lm.model.spec().carries {
                 return Err(Error::Config(format!(
                     "`{name}` cannot score without <s>: it has no other first context"
+                )));
+            }
+        }
+        for (name, given) in &self.ids {
+            let Some(lm) = lms.iter().find(|lm| *lm.name == **name) else {
+                return Err(Error::Config(format!("token ids are for `{name}`, which is no model")));
+            };
+            let own = lm.model.spec().vocab.hash();
+            if let Some(given) = given.filter(|&given| given != own) {
+                return Err(Error::Config(format!(
+                    "`{name}`: the token ids are said to be of the vocabulary {given:016x}, and the model's is {own:016x}: \
+                     take the ids of its own vocabulary, or leave `ids` out"
                 )));
             }
         }

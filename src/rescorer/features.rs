@@ -6,7 +6,8 @@ use super::flight::{Member, WordScore};
 use super::{Interpolation, Lm, Shared};
 use crate::combine::{MIX, WORDS, mix};
 use crate::lm::Scores;
-use crate::nbest::{Name, Utterance};
+use crate::nbest::{Hypothesis, Name, Utterance};
+use crate::tokens::Vocab;
 use crate::trie::{ROOT, Trie};
 use crate::{Error, Result};
 
@@ -22,6 +23,8 @@ pub(super) struct View {
     words: Vec<Vec<(u32, bool)>>,
     /// Whether paths run from the last word to the first.
     backward: bool,
+    /// Whether the first word needs no mark that a word starts.
+    unmarked: bool,
 }
 
 impl View {
@@ -40,31 +43,66 @@ pub(super) fn count_words(utterance: &mut Utterance, shared: &Shared) {
     }
 }
 
-/// Spells every hypothesis for one model.
+/// Spells every hypothesis for one model, or takes its token ids where they are the model's.
+///
+/// # Errors
+/// [`Error::Record`] where such ids are no tokens of the model, or do not say which words they are.
 pub(super) fn view(
     utterance: &Utterance,
     shared: &Shared,
     lm: &Lm,
     member: &mut Member,
     detail: bool,
-) -> (Trie, View) {
+) -> Result<(Trie, View)> {
     let spec = lm.model.spec();
-    let mut view = View { backward: spec.backward, ..View::default() };
-    let spanned = detail || matches!(shared.interpolation, Interpolation::Linear { .. });
+    let mut view = View { backward: spec.backward, unmarked: spec.vocab.first_differs(), ..View::default() };
+    // The list's own word about its ids counts before the configuration's.
+    let given = lm.ids.filter(|ids| utterance.vocabulary.or(ids.given) == Some(ids.own));
+    let mixed = matches!(shared.interpolation, Interpolation::Linear { .. });
+    let spanned = detail || mixed;
     member.builder.start(if shared.bos { spec.vocab.bos() } else { NO_CONTEXT });
     let (mut ids, mut words) = (Vec::new(), Vec::new());
     for hypothesis in &utterance.hypotheses {
         ids.clear();
         words.clear();
         let (mut oov, mut ordinal, mut spans) = (0, 0, Vec::new());
-        for word in shared.markers.words(&hypothesis.bytes) {
-            let spelled = member.cache.encode(&*spec.vocab, &lm.text, word);
-            ids.extend_from_slice(spelled.ids);
-            words.extend(spelled.words.iter().map(|&word| ordinal + word));
-            ordinal += spelled.lm_words;
-            oov += spelled.oov;
+        let texts = shared.markers.words(&hypothesis.bytes);
+        if let Some(given) = hypothesis.ids.as_deref().filter(|_| given.is_some()) {
+            let given = Given::read(given, &*spec.vocab).map_err(|what| told(hypothesis, lm, &what))?;
+            if mixed && given.spans.len() != texts.len() {
+                let what = format!(
+                    "its token ids are {} words, its text {}: they cannot be mixed",
+                    given.spans.len(),
+                    texts.len()
+                );
+                return Err(told(hypothesis, lm, &what));
+            }
+            oov = given.spans.iter().filter(|(_, known)| !known).count() as u32;
+            ordinal = given.spans.len() as u32;
+            ids.extend_from_slice(given.ids);
+            words.extend(
+                given
+                    .spans
+                    .iter()
+                    .zip(0..)
+                    .flat_map(|(&(count, _), word)| std::iter::repeat_n(word, count as usize)),
+            );
             if spanned {
-                spans.push((spelled.ids.len() as u32, spelled.oov == 0 && !spelled.ids.is_empty()));
+                spans = given.spans;
+            }
+        } else {
+            for word in texts {
+                let spelled = match ids.is_empty() {
+                    true => member.cache.encode_first(&*spec.vocab, &lm.text, word),
+                    false => member.cache.encode(&*spec.vocab, &lm.text, word),
+                };
+                ids.extend_from_slice(spelled.ids);
+                words.extend(spelled.words.iter().map(|&word| ordinal + word));
+                ordinal += spelled.lm_words;
+                oov += spelled.oov;
+                if spanned {
+                    spans.push((spelled.ids.len() as u32, spelled.oov == 0 && !spelled.ids.is_empty()));
+                }
             }
         }
         if spec.backward {
@@ -79,7 +117,39 @@ pub(super) fn view(
         view.ranks.push(hypothesis.rank);
         view.words.push(spans);
     }
-    (member.builder.finish(), view)
+    Ok((member.builder.finish(), view))
+}
+
+/// A hypothesis as the recogniser's token ids have it.
+struct Given<'a> {
+    ids: &'a [u32],
+    /// Tokens of each word, and whether the model knows all of it.
+    spans: Vec<(u32, bool)>,
+}
+
+impl<'a> Given<'a> {
+    /// The tokens without a start token in front and an end token behind, cut into words.
+    fn read(ids: &'a [u32], vocab: &dyn Vocab) -> Result<Self, String> {
+        if let Some(&id) = ids.iter().find(|&&id| id as usize >= vocab.size()) {
+            let shown = if id == u32::MAX { "something that is none".to_owned() } else { id.to_string() };
+            return Err(format!("among its token ids is {shown}, and the model has {} tokens", vocab.size()));
+        }
+        let ids = ids.strip_prefix(&[vocab.bos()]).unwrap_or(ids);
+        let ids = ids.strip_suffix(&[vocab.eos()]).unwrap_or(ids);
+        let mut spans: Vec<(u32, bool)> = Vec::new();
+        for &id in ids {
+            let known = Some(id) != vocab.unk();
+            match spans.last_mut().filter(|_| !vocab.starts_word(id)) {
+                Some((count, all)) => (*count, *all) = (*count + 1, *all && known),
+                None => spans.push((1, known)),
+            }
+        }
+        Ok(Self { ids, spans })
+    }
+}
+
+fn told(hypothesis: &Hypothesis, lm: &Lm, what: &str) -> Error {
+    Error::record(format!("{}: hypothesis {}: {what}", lm.name, hypothesis.rank))
 }
 
 /// Sets the features of every model that is done.
@@ -180,6 +250,7 @@ struct Path<'a> {
     words: &'a [(u32, bool)],
     ln: &'a [f32],
     boundary: &'a [f32],
+    unmarked: bool,
     at: usize,
 }
 
@@ -191,7 +262,8 @@ impl<'a> Path<'a> {
         let mut nodes: Vec<u32> = view.trie.path(view.trie.ends[hypothesis]).collect();
         nodes.reverse();
         let boundary = if fast { &[][..] } else { &boundary[..] };
-        Ok(Self { lambda, nodes, words: &view.words[hypothesis], ln, boundary, at: 0 })
+        let (words, unmarked) = (&view.words[hypothesis][..], view.unmarked);
+        Ok(Self { lambda, nodes, words, ln, boundary, unmarked, at: 0 })
     }
 
     /// ln P of the next `tokens` tokens as one word: their product, times P(a word starts or the
@@ -205,7 +277,11 @@ impl<'a> Path<'a> {
         if self.boundary.is_empty() {
             return product;
         }
-        let mass = |node: u32| f64::from(self.boundary[node as usize]);
+        // At the start of a sentence a word starts for certain, where words are marked only between them.
+        let mass = |node: u32| match node == ROOT && self.unmarked {
+            true => 0.0,
+            false => f64::from(self.boundary[node as usize]),
+        };
         product + if end { 0.0 } else { mass(after) } - mass(before)
     }
 }

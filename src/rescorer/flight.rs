@@ -101,7 +101,16 @@ impl Flight {
         for (at, (member, lm)) in members.iter_mut().zip(&shared.lms).enumerate() {
             let mut part = Part { view: View::default(), slot: None, answer: Answer::Late };
             if !late && !nothing {
-                let (trie, view) = features::view(&request.utterance, shared, lm, member, request.detail);
+                let viewed = features::view(&request.utterance, shared, lm, member, request.detail);
+                let (trie, view) =
+                    match viewed.and_then(|viewed| tensors(&request.utterance, lm).map(|()| viewed)) {
+                        Ok(viewed) => viewed,
+                        Err(error) => {
+                            part.answer = Answer::Failed(error);
+                            parts.push(part);
+                            continue;
+                        }
+                    };
                 let job = Job {
                     trie: Arc::new(trie),
                     start: request.starts.get(at).cloned().flatten(),
@@ -233,6 +242,18 @@ impl Flight {
                 member.scorer.release(slot);
             }
         }
+    }
+}
+
+/// Checks that the tensors a model needs have come.
+fn tensors(utterance: &Utterance, lm: &super::Lm) -> Result<()> {
+    let came = |name: &String| utterance.context.iter().any(|tensor| tensor.name == *name);
+    match lm.model.spec().context.iter().find(|name| !came(name)) {
+        Some(name) => Err(Error::record(format!(
+            "{} needs the tensor `{name}`, which did not come with it: write it as {{\"tensors\":{{\"{name}\":[[..]]}}}}",
+            lm.name
+        ))),
+        None => Ok(()),
     }
 }
 

@@ -11,6 +11,8 @@ use super::{Known, Mapped, TextMap, Vocab};
 #[derive(Debug, Default)]
 pub struct WordCache {
     entries: HashMap<Box<[u8]>, Entry>,
+    /// Those of first words, where these are spelled otherwise.
+    firsts: HashMap<Box<[u8]>, Entry>,
     /// Tokens of all entries, and the word of each.
     ids: Vec<u32>,
     words: Vec<u32>,
@@ -44,8 +46,24 @@ impl WordCache {
     pub fn encode(&mut self, vocab: &dyn Vocab, map: &TextMap, word: &[u8]) -> Encoded<'_> {
         let entry = match self.entries.get(word) {
             Some(&entry) => entry,
-            None => self.miss(vocab, map, word),
+            None => self.miss(vocab, map, word, false),
         };
+        self.encoded(entry)
+    }
+
+    /// As [`WordCache::encode`], for a word before which a hypothesis has no tokens.
+    pub fn encode_first(&mut self, vocab: &dyn Vocab, map: &TextMap, word: &[u8]) -> Encoded<'_> {
+        if !vocab.first_differs() {
+            return self.encode(vocab, map, word);
+        }
+        let entry = match self.firsts.get(word) {
+            Some(&entry) => entry,
+            None => self.miss(vocab, map, word, true),
+        };
+        self.encoded(entry)
+    }
+
+    fn encoded(&self, entry: Entry) -> Encoded<'_> {
         Encoded {
             ids: &self.ids[entry.start..entry.end],
             words: &self.words[entry.start..entry.end],
@@ -56,17 +74,18 @@ impl WordCache {
 
     /// Number of words held.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.entries.len() + self.firsts.len()
     }
 
     /// Whether it holds none.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.len() == 0
     }
 
-    fn miss(&mut self, vocab: &dyn Vocab, map: &TextMap, word: &[u8]) -> Entry {
-        if self.entries.len() >= MOST_WORDS || self.ids.len() >= MOST_TOKENS {
+    fn miss(&mut self, vocab: &dyn Vocab, map: &TextMap, word: &[u8], first: bool) -> Entry {
+        if self.len() >= MOST_WORDS || self.ids.len() >= MOST_TOKENS {
             self.entries.clear();
+            self.firsts.clear();
             self.ids.clear();
             self.words.clear();
         }
@@ -75,7 +94,10 @@ impl WordCache {
         let (mut lm_words, mut oov) = (0, 0);
         for part in self.mapped.iter() {
             let before = self.ids.len();
-            let known = vocab.encode(part, &mut self.ids);
+            let known = match first && before == start {
+                true => vocab.encode_first(part, &mut self.ids),
+                false => vocab.encode(part, &mut self.ids),
+            };
             // The vocabulary's own normalisation may leave nothing of a word either.
             if self.ids.len() > before {
                 self.words.resize(self.ids.len(), lm_words);
@@ -86,7 +108,8 @@ impl WordCache {
         let entry = Entry { start, end: self.ids.len(), lm_words, oov };
         // A longer one will not come again; its tokens go with the next clearing.
         if word.len() <= LONGEST_WORD {
-            self.entries.insert(word.into(), entry);
+            let entries = if first { &mut self.firsts } else { &mut self.entries };
+            entries.insert(word.into(), entry);
         }
         entry
     }

@@ -4,15 +4,23 @@
 //! writes a word as the model was trained to see it, and a [`Vocab`] spells that as token ids.
 //! [`WordCache`] does the last two at once and remembers the answers.
 
+mod beside;
 mod cache;
+mod characters;
 mod fit;
+mod list;
 mod normalise;
 mod numbers;
+mod prefixes;
 mod sentencepiece;
 mod symbols;
+mod viterbi;
 
+pub use beside::{Choice, beside, open};
 pub use cache::{Encoded, MOST_WORDS, WordCache};
+pub use characters::Characters;
 pub use fit::Fit;
+pub use list::{List, Specials};
 pub use normalise::{Case, Digits, MARKERS, Mapped, Markers, TextMap, is_unknown, split};
 pub use sentencepiece::Pieces;
 pub use symbols::Symbols;
@@ -22,7 +30,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use crate::{Error, Result};
+use crate::Result;
 
 /// The vocabulary of one language model: how it spells words as token ids.
 ///
@@ -45,6 +53,17 @@ pub trait Vocab: Send + Sync {
     /// word (a lone zero-width space). Never panics for any bytes.
     fn encode(&self, word: &[u8], ids: &mut Vec<u32>) -> Known;
 
+    /// As [`Vocab::encode`], for the first word of a sentence, where that is spelled otherwise.
+    fn encode_first(&self, word: &[u8], ids: &mut Vec<u32>) -> Known {
+        self.encode(word, ids)
+    }
+
+    /// Whether the first word of a sentence is spelled otherwise: without the token or the mark that
+    /// stands between words. That a word starts there is then certain, whatever the tokens.
+    fn first_differs(&self) -> bool {
+        false
+    }
+
     /// Whether a token begins a word. `true` for every token of a word-level vocabulary, and
     /// then [`Vocab::words`] is `true`.
     fn starts_word(&self, token: u32) -> bool;
@@ -55,7 +74,8 @@ pub trait Vocab: Send + Sync {
     /// The spelling of a token, where it is known.
     fn symbol(&self, token: u32) -> Option<Vec<u8>>;
 
-    /// A number that equal vocabularies share and others do not.
+    /// A number that equal vocabularies share and others do not: the first 8 bytes of the SHA-256 of
+    /// the symbols in the order of their ids, each followed by a line feed.
     fn hash(&self) -> u64;
 }
 
@@ -71,44 +91,6 @@ pub enum Known {
 /// Reads a vocabulary that lies beside a model.
 pub type Loader = fn(&Path) -> Result<Arc<dyn Vocab>>;
 
-/// The vocabulary that lies in a model's folder.
-///
-/// `kind` is the model's `secondpass.tokenizer`: `words` (`tokens.txt` or `words.txt`) or
-/// `sentencepiece` (`bpe.model`). `size` is the number of the model's outputs.
-///
-/// # Errors
-/// If the kind is unknown, the file is missing or damaged, or an id is not below `size`.
-pub fn beside(
-    folder: &Path,
-    kind: &str,
-    size: usize,
-    bos: u32,
-    eos: u32,
-    unk: Option<u32>,
-) -> Result<Arc<dyn Vocab>> {
-    let find = |names: &[&str]| {
-        names.iter().map(|name| folder.join(name)).find(|path| path.is_file()).ok_or_else(|| {
-            Error::model(folder, format!("no {} in it; put the model's vocabulary there", names.join(" or ")))
-        })
-    };
-    Ok(match kind {
-        "words" => Arc::new(Symbols::open(&find(&["tokens.txt", "words.txt"])?, size, bos, eos, unk)?),
-        "sentencepiece" => Arc::new(Pieces::open(&find(&["bpe.model"])?, size, bos, eos, unk)?),
-        "characters" => {
-            return Err(Error::model(
-                folder,
-                "character models (secondpass.tokenizer = \"characters\") are not supported yet",
-            ));
-        }
-        _ => {
-            return Err(Error::model(
-                folder,
-                format!("unknown tokenizer {kind:?}; secondpass.tokenizer is \"words\" or \"sentencepiece\""),
-            ));
-        }
-    })
-}
-
 /// Refuses special tokens that a model with `size` outputs cannot have.
 fn check_specials(size: usize, bos: u32, eos: u32, unk: Option<u32>) -> Result<(), String> {
     for (name, id) in [("bos", Some(bos)), ("eos", Some(eos)), ("unk", unk)] {
@@ -123,31 +105,31 @@ fn check_specials(size: usize, bos: u32, eos: u32, unk: Option<u32>) -> Result<(
     Ok(())
 }
 
-/// A stable hash over symbols in the order of their ids.
+/// The first 8 bytes, as a number, of the SHA-256 of the symbols in the order of their ids, a line
+/// feed after each: what `sha256sum` says of a file with one symbol on each line. Ids without a
+/// symbol count as empty lines, but not after the last symbol.
 fn fingerprint<'a>(symbols: impl Iterator<Item = &'a [u8]>) -> u64 {
     let mut hash = Sha256::new();
+    let mut missing = 0;
     for symbol in symbols {
-        hash.update((symbol.len() as u64).to_le_bytes());
+        if symbol.is_empty() {
+            missing += 1;
+            continue;
+        }
+        (0..std::mem::take(&mut missing)).for_each(|_| hash.update(b"\n"));
         hash.update(symbol);
+        hash.update(b"\n");
     }
     hash.finalize().iter().take(8).fold(0, |number, &byte| number << 8 | u64::from(byte))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn beside_a_model() {
-        let folder = tempfile::tempdir().unwrap();
-        let load = |kind| beside(folder.path(), kind, 4, 0, 1, Some(2));
-        let error = |kind| load(kind).err().unwrap().to_string();
-        assert!(error("words").contains("tokens.txt or words.txt"));
-        assert!(error("sentencepiece").contains("bpe.model"));
-        assert!(error("characters").contains("not supported"));
-        assert!(error("hieroglyphs").contains("\"words\" or \"sentencepiece\""));
-        std::fs::write(folder.path().join("words.txt"), "<s>\n</s>\n<unk>\na\n").unwrap();
-        assert_eq!(load("words").unwrap().symbol(3), Some(b"a".to_vec()));
-        assert!(beside(folder.path(), "words", 4, 4, 1, None).is_err());
-    }
+/// Bytes of the character that a text begins with, by its first byte; no more than there are.
+fn char_len(text: &[u8]) -> usize {
+    let len = match text.first() {
+        Some(0xf0..) => 4,
+        Some(0xe0..) => 3,
+        Some(0xc0..) => 2,
+        _ => 1,
+    };
+    len.min(text.len())
 }

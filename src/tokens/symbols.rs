@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use super::{Known, Vocab, fingerprint, is_unknown, split};
+use super::list::is_control;
+use super::{Known, List, Vocab, fingerprint, is_unknown};
 use crate::{Error, Result};
 
 /// A vocabulary of whole words, from a symbol table.
@@ -47,7 +48,8 @@ impl Symbols {
         unk: Option<u32>,
     ) -> Result<Self> {
         let fail = |what: String| Error::model(path.as_ref(), what);
-        let symbols = table(bytes, size).map_err(fail)?;
+        let mut symbols = List::parse(bytes, size).map_err(fail)?.symbols().to_vec();
+        symbols.resize(size, None);
         refuse_pieces(&symbols).map_err(fail)?;
         super::check_specials(size, bos, eos, unk).map_err(fail)?;
         let unk = match unk {
@@ -113,58 +115,6 @@ impl Vocab for Symbols {
     }
 }
 
-/// The symbol of each id below `size`.
-fn table(bytes: &[u8], size: usize) -> Result<Vec<Option<Box<[u8]>>>, String> {
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    let lines =
-        || bytes.split(|&byte| byte == b'\n').enumerate().filter(|(_, line)| split(line).next().is_some());
-    // Without ids a lone number is a word; with ids it is the id of the symbol " ".
-    let numbered = lines().all(|(_, line)| split(line).last().is_some_and(|last| number(last).is_some()))
-        && lines().any(|(_, line)| split(line).count() == 2);
-    let mut symbols = vec![None; size];
-    let mut lines_of = HashMap::new();
-    for (id, (line, text)) in lines().enumerate() {
-        let line = line + 1;
-        let shown = || String::from_utf8_lossy(text).trim().to_owned();
-        let fields: Vec<_> = split(text).collect();
-        let (symbol, id): (&[u8], _) = match (numbered, fields.as_slice()) {
-            (false, [symbol]) => (symbol, id as u64),
-            (true, [symbol, id]) => (symbol, number(id).unwrap_or(u64::MAX)),
-            (true, [id]) => (b" ", number(id).unwrap_or(u64::MAX)),
-            _ => {
-                return Err(format!(
-                    "line {line}: {:?} is no symbol and id; each line is one symbol, or one and its id",
-                    shown()
-                ));
-            }
-        };
-        let Some(place) = usize::try_from(id).ok().and_then(|id| symbols.get_mut(id)) else {
-            if is_disambiguation(symbol) {
-                continue;
-            }
-            return Err(format!(
-                "line {line}: {:?} has id {id}, but the model has {size} tokens; this is another model's table",
-                String::from_utf8_lossy(symbol)
-            ));
-        };
-        if let Some(other) = lines_of.insert(symbol, line) {
-            return Err(format!(
-                "line {line}: {:?} is on line {other} already; remove one",
-                String::from_utf8_lossy(symbol)
-            ));
-        }
-        if place.replace(Box::from(symbol)).is_some() {
-            return Err(format!(
-                "line {line}: id {id} was given to another symbol before; make the table again"
-            ));
-        }
-    }
-    if lines_of.is_empty() {
-        return Err("no symbols in it".into());
-    }
-    Ok(symbols)
-}
-
 /// Tables of subword pieces do not say how a word is cut.
 fn refuse_pieces(symbols: &[Option<Box<[u8]>>]) -> Result<(), String> {
     let count = |test: fn(&[u8]) -> bool| symbols.iter().flatten().filter(|symbol| test(symbol)).count();
@@ -177,27 +127,6 @@ fn refuse_pieces(symbols: &[Option<Box<[u8]>>]) -> Result<(), String> {
         return Err("has pieces of words in subword-nmt's spelling (@@), which cannot be read yet".into());
     }
     Ok(())
-}
-
-/// A symbol that a text never means, even if it spells it.
-fn is_control(symbol: &[u8]) -> bool {
-    const CONTROL: [&str; 10] =
-        ["<s>", "</s>", "<sos>", "<eos>", "<bos>", "<sos/eos>", "<blk>", "<blank>", "<eps>", "<pad>"];
-    is_disambiguation(symbol)
-        || symbol == b" "
-        || CONTROL.iter().any(|c| c.as_bytes().eq_ignore_ascii_case(symbol))
-}
-
-fn is_disambiguation(symbol: &[u8]) -> bool {
-    matches!(symbol, [b'#', digits @ ..] if number(digits).is_some())
-}
-
-fn number(field: &[u8]) -> Option<u64> {
-    std::str::from_utf8(field)
-        .ok()
-        .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?
-        .parse()
-        .ok()
 }
 
 #[cfg(test)]

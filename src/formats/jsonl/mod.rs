@@ -15,6 +15,10 @@
 //! | hypothesis | `scores` | an object: each member that is a number or null is a feature of that name; or one number, `score` |
 //! | hypothesis | `feat` `features` | an object of numbers or lists of numbers (Moses): the list `lm` of two is `lm0` and `lm1`, of one `lm` |
 //! | hypothesis | feature names | flat numbers; every other flat member is unknown, never a feature |
+//! | hypothesis | `token_ids` `tokenid` `rec_tokenid` `token_int` `ids` `tokens` | the recogniser's token ids: a list of whole numbers, or a string of them. Of strings: unknown |
+//! | record | `vocab_hash` `vocabulary_hash` `tokens_hash` | whose ids they are: 16 or more hexadecimal digits, the beginning of the SHA-256 of the symbols in the order of their ids, a line feed after each |
+//! | record | `tensors` | an object of tensors, or a list of them with a `name` each: nested lists of numbers, or an object of `data` (or `base64`: float32, little-endian) and its `shape` |
+//! | record | `encoder_out` | one such tensor |
 //! | features | `am` `am_score` `ac_score` `acoustic_score` `logit_score` | `am` |
 //! | features | `lm` `lm_score` | `lm` |
 //! | features | `score` `total` `total_score` `logprob` `confidence` `Confidence` | `score` |
@@ -42,6 +46,7 @@ mod answer;
 mod names;
 mod read;
 mod span;
+mod tensors;
 mod top;
 mod write;
 

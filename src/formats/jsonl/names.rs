@@ -9,8 +9,18 @@ pub(super) const LIST: &[&str] =
 /// Beside these a record's `text` is the recogniser's best, not the reference.
 pub(super) const RECOGNISED: &[&str] = &["hypotheses", "tokens", "timestamps", "segments"];
 
+/// Whose token ids the hypotheses have.
+pub(super) const VOCABULARY: &[&str] = &["vocab_hash", "vocabulary_hash", "tokens_hash"];
+/// Tensors of conditional scorers, and one that has a member of its own.
+pub(super) const TENSORS: &str = "tensors";
+pub(super) const ENCODER_OUT: &str = "encoder_out";
+
 /// Of a hypothesis.
 pub(super) const TEXT: &[&str] = &["text", "Lexical", "transcript", "sentence", "hyp", "pred_text"];
+
+/// Token ids: lists of whole numbers, or these written in a string (ESPnet). `tokens` is a list of
+/// strings elsewhere, and then no such thing.
+pub(super) const IDS: &[&str] = &["token_ids", "tokenid", "rec_tokenid", "token_int", "ids", "tokens"];
 
 /// The features that have aliases; the first is the name used.
 const FEATURES: [&[&str]; 3] = [

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use serde::de::IgnoredAny;
 
 use super::names;
-use super::span::{Cursor, Span, unescape};
+use super::span::{Cursor, Span, elements, unescape};
+use super::tensors;
 use super::top::{Best, Top};
 use crate::formats::OwnNames;
 use crate::{Error, Hypothesis, Name, Result, Utterance};
@@ -102,6 +103,8 @@ impl Reader {
             id: top.id.0.map(|(_, span)| string(line, span)).unwrap_or_default(),
             session: top.session.0.map(|(_, span)| string(line, span)),
             reference: top.reference().map(|span| string(line, span)),
+            vocabulary: top.vocabulary.0.map(|(_, span)| hash(&string(line, span))).transpose()?,
+            context: tensors::read(line, top.tensors, top.encoder_out)?.into(),
             ..Utterance::default()
         };
         let mut slots = Vec::new();
@@ -163,6 +166,7 @@ impl Reader {
             false => Ok(()),
         };
         let mut rank = None;
+        let mut ids = Best::default();
         let mut confidence = None;
         self.priorities.clear();
         let features = &mut hypothesis.features;
@@ -202,7 +206,12 @@ impl Reader {
                         let value = due(key, cursor.at, first, cursor.value()?.of(line))?;
                         self.add(features, known, 3, value)?;
                     } else {
-                        cursor.value()?;
+                        let value = cursor.value()?;
+                        if let (b'[' | b'"', Some(place)) = (first, names::place(names::IDS, key))
+                            && token_ids(line, value).is_some()
+                        {
+                            ids.offer(place, value);
+                        }
                     }
                 }
             }
@@ -211,6 +220,7 @@ impl Reader {
             return Err(Error::record(at("it has no text: name it `text`")));
         };
         hypothesis.bytes = string(line, span);
+        hypothesis.ids = ids.0.and_then(|(_, span)| token_ids(line, span));
         if span.len() != hypothesis.bytes.len() + 2 && std::str::from_utf8(&hypothesis.bytes).is_err() {
             return Err(Error::record(at("half a surrogate pair in the text: no model can read it")));
         }
@@ -318,12 +328,22 @@ impl Reader {
     ) -> Result<()> {
         // One feature after another, so that names repeat hypothesis by hypothesis only here.
         let mut priorities = vec![Vec::new(); hypotheses.len()];
+        let mut best = u8::MAX;
         let mut cursor = Cursor::new(line, 0);
         cursor.open(b'{')?;
         while let Some(member) = cursor.member()? {
             let key = unescape(member.key.of(line));
             let scores = &*key == b"scores";
             let rank = &*key == b"rank" && own;
+            if let (b'[', Some(place)) = (cursor.peek(), names::place(names::IDS, &key)) {
+                let lists = elements(line, cursor.value()?)?;
+                let all: Option<Vec<_>> = lists.iter().map(|&list| token_ids(line, list)).collect();
+                if let Some(all) = all.filter(|all| all.len() == hypotheses.len() && place < best) {
+                    best = place;
+                    hypotheses.iter_mut().zip(all).for_each(|(hypothesis, ids)| hypothesis.ids = Some(ids));
+                }
+                continue;
+            }
             if cursor.peek() != b'[' || !(scores || rank || names::feature(&key).is_some()) {
                 cursor.value()?;
                 continue;
@@ -503,6 +523,48 @@ fn string(line: &[u8], span: Span) -> Vec<u8> {
     if raw.first() == Some(&b'"') { unescape(raw).into_owned() } else { raw.to_vec() }
 }
 
+/// Token ids: a list of numbers, or a string of them. What is no id becomes `u32::MAX`, which no
+/// vocabulary has, and so does what is too much.
+fn token_ids(line: &[u8], span: Span) -> Option<Arc<[u32]>> {
+    let one =
+        |raw: &[u8]| std::str::from_utf8(raw).ok().and_then(|text| text.parse().ok()).unwrap_or(u32::MAX);
+    let mut ids = Vec::new();
+    if span.first(line) == b'"' {
+        let text = unescape(span.of(line)).into_owned();
+        if !text.iter().all(|byte| byte.is_ascii_digit() || *byte == b' ') {
+            return None;
+        }
+        ids.extend(text.split(|&byte| byte == b' ').filter(|id| !id.is_empty()).take(MAX_IDS + 1).map(one));
+    } else {
+        let mut cursor = Cursor::new(line, span.start);
+        cursor.open(b'[').ok()?;
+        while cursor.item(b']').ok()?.is_some() {
+            let first = cursor.peek();
+            let value = cursor.value().ok()?;
+            if ids.is_empty() && !matches!(first, b'-' | b'0'..=b'9') {
+                return None;
+            }
+            if ids.len() <= MAX_IDS {
+                ids.push(one(value.of(line)));
+            }
+        }
+    }
+    if let Some(id) = ids.get_mut(MAX_IDS) {
+        *id = u32::MAX;
+    }
+    Some(ids.into())
+}
+
+/// The first 64 bits of a hash in hexadecimal digits.
+fn hash(text: &[u8]) -> Result<u64> {
+    let digits =
+        std::str::from_utf8(text).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    let number = digits.and_then(|text| u64::from_str_radix(text.get(..16)?, 16).ok());
+    number.ok_or_else(|| {
+        Error::record("the vocabulary's hash is not 16 or more hexadecimal digits: `inspect` prints it")
+    })
+}
+
 /// Whether a value that begins so is a number or null.
 fn is_number(first: u8) -> bool {
     matches!(first, b'-' | b'0'..=b'9' | b'n')
@@ -533,4 +595,6 @@ fn whole(raw: &[u8]) -> Option<u32> {
 
 const MAX_HYPOTHESES: usize = 1 << 16;
 const MAX_FEATURES: usize = 1024;
+/// Token ids of one hypothesis.
+const MAX_IDS: usize = 1 << 16;
 const MAX_KNOWN: usize = 4096;

@@ -19,6 +19,9 @@ pub(super) struct Top {
     pub(super) parallel: bool,
     pub(super) recognised: bool,
     pub(super) secondpass: Option<Span>,
+    pub(super) vocabulary: Best,
+    pub(super) tensors: Option<Span>,
+    pub(super) encoder_out: Option<Span>,
 }
 
 impl Top {
@@ -46,6 +49,8 @@ impl Top {
                         fresh = top.session.offer(place, value);
                     } else if let (b'"', Some(place)) = (first, names::place(names::REFERENCE, key)) {
                         fresh = top.reference[usize::from(place)].replace(value).is_none();
+                    } else if let Some(place) = names::place(names::VOCABULARY, key) {
+                        fresh = top.vocabulary.offer(place, value);
                     }
                 }
                 b'[' => {
@@ -68,8 +73,15 @@ impl Top {
                 }
                 _ => {}
             }
-            if key == b"secondpass" {
-                fresh = top.secondpass.replace(value).is_none();
+            match key {
+                b"secondpass" => fresh = top.secondpass.replace(value).is_none(),
+                _ if key == names::TENSORS.as_bytes() && matches!(first, b'{' | b'[') => {
+                    fresh = top.tensors.replace(value).is_none();
+                }
+                _ if key == names::ENCODER_OUT.as_bytes() && matches!(first, b'{' | b'[') => {
+                    fresh = top.encoder_out.replace(value).is_none();
+                }
+                _ => {}
             }
             if !fresh {
                 let key = String::from_utf8_lossy(key);

@@ -51,6 +51,8 @@ pub struct OnnxOptions {
     /// Whether to run the output layer here rather than in ONNX Runtime ([`head`]), where that is
     /// possible; by itself, where it pays.
     pub split: Option<bool>,
+    /// The vocabulary, where it is not as the model says.
+    pub tokens: tokens::Choice,
 }
 
 /// A causal language model in an ONNX file.
@@ -82,7 +84,8 @@ impl OnnxLm {
     pub fn open(path: &Path, name: &str, options: &OnnxOptions) -> Result<Self> {
         Self::open_by(path, name, options, None, |folder, signature| {
             let Signature { tokenizer, vocab_size, bos, eos, unk, .. } = signature;
-            tokens::beside(folder, tokenizer, *vocab_size, *bos, *eos, *unk)
+            let specials = tokens::Specials { bos: Some(*bos), eos: Some(*eos), unk: *unk };
+            tokens::open(folder, &options.tokens, tokenizer, *vocab_size, specials)
         })
     }
 
