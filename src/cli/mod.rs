@@ -7,8 +7,10 @@ mod eval;
 mod files;
 mod inspect;
 mod lists;
+mod memory;
 mod messages;
 mod models;
+mod ngram_train;
 mod rescore;
 mod score;
 mod signals;
@@ -43,6 +45,14 @@ enum Command {
     Inspect(inspect::Args),
     Doctor(doctor::Args),
     Demo(demo::Args),
+    /// Make n-gram models
+    #[command(subcommand)]
+    Ngram(NgramCommand),
+}
+
+#[derive(Subcommand, Debug)]
+enum NgramCommand {
+    Train(ngram_train::Args),
 }
 
 /// How a command ended.
@@ -100,6 +110,7 @@ fn execute(command: Command, messages: &Messages) -> Result<End> {
         Command::Inspect(arguments) => inspect::run(&arguments, messages),
         Command::Doctor(arguments) => doctor::run(&arguments, messages),
         Command::Demo(arguments) => demo::run(&arguments, messages),
+        Command::Ngram(NgramCommand::Train(arguments)) => ngram_train::run(&arguments, messages),
     }
 }
 

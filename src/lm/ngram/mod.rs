@@ -5,6 +5,7 @@
 //! KenLM's probing model gives.
 
 mod arpa;
+pub mod estimate;
 mod hashed;
 mod input;
 mod number;
