@@ -1,5 +1,6 @@
 //! The command line: one file per command. Parse first, open later.
 
+mod atomic;
 mod bench;
 mod demo;
 mod doctor;
@@ -10,6 +11,7 @@ mod lists;
 mod memory;
 mod messages;
 mod models;
+mod ngram_prune;
 mod ngram_train;
 mod rescore;
 mod score;
@@ -45,7 +47,7 @@ enum Command {
     Inspect(inspect::Args),
     Doctor(doctor::Args),
     Demo(demo::Args),
-    /// Make n-gram models
+    /// Make n-gram models, and smaller ones
     #[command(subcommand)]
     Ngram(NgramCommand),
 }
@@ -53,6 +55,7 @@ enum Command {
 #[derive(Subcommand, Debug)]
 enum NgramCommand {
     Train(ngram_train::Args),
+    Prune(ngram_prune::Args),
 }
 
 /// How a command ended.
@@ -111,6 +114,7 @@ fn execute(command: Command, messages: &Messages) -> Result<End> {
         Command::Doctor(arguments) => doctor::run(&arguments, messages),
         Command::Demo(arguments) => demo::run(&arguments, messages),
         Command::Ngram(NgramCommand::Train(arguments)) => ngram_train::run(&arguments, messages),
+        Command::Ngram(NgramCommand::Prune(arguments)) => ngram_prune::run(&arguments, messages),
     }
 }
 

@@ -1,17 +1,16 @@
 //! `secondpass ngram train`: an n-gram model from text.
 
-use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use indicatif::ProgressBar;
 
 use super::End;
-use super::files;
 use super::memory::{Amount, shown};
 use super::messages::Messages;
 use super::rescore::jobs;
 use super::signals;
+use super::{atomic, files};
 use crate::lm::ngram::estimate::{Discounts, Estimator, Options, Phase, Plan, Progress, Summary, Vocabulary};
 use crate::stream::Stop;
 use crate::{Error, Result};
@@ -104,11 +103,7 @@ impl Args {
                 "-o {name} names the output file; the order is given with --order {name} (-n {name})"
             )));
         }
-        if let Some(packing) = [".bz2", ".xz", ".zst"].iter().find(|packing| name.ends_with(**packing)) {
-            return Err(Error::config(format!(
-                "{name}: models are written plain or as .gz; write to standard output and pack that as {packing}"
-            )));
-        }
+        atomic::packable(&self.output)?;
         if let Some(text) = self.texts.iter().find(|text| files::same(text, &self.output)) {
             return Err(Error::config(format!("{}: is both a text and the output", text.display())));
         }
@@ -168,38 +163,17 @@ impl Args {
 
     fn write(&self, estimator: Estimator, bar: &mut Bar<'_>) -> Result<Summary> {
         let mut observer = |progress| bar.show(progress);
-        if !regular(&self.output) {
-            // A pipe or a device: nothing to put in its place.
-            let mut sink: Box<dyn Write> = if self.output == Path::new("-") {
-                Box::new(std::io::stdout())
-            } else {
-                let open = std::fs::File::options().write(true).open(&self.output);
-                Box::new(open.map_err(|error| Error::io(&self.output, error))?)
-            };
-            return estimator.finish_with(&mut sink, &mut observer);
-        }
-        let folder = self.output.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let mut builder = tempfile::Builder::new();
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            builder.permissions(std::fs::Permissions::from_mode(0o666));
-        }
-        let prefix = self.output.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let part = builder
-            .prefix(&format!(".{prefix}."))
-            .suffix(".part")
-            .tempfile_in(folder.unwrap_or(Path::new(".")))
-            .map_err(|error| Error::io(&self.output, error))?;
-        let summary = estimator.finish_with(&mut &*part.as_file(), &mut observer)?;
-        part.persist(&self.output).map_err(|error| Error::io(&self.output, error.error))?;
-        Ok(summary)
+        atomic::write(&self.output, |out| {
+            let written = estimator.finish_with(out, &mut observer);
+            written.map_err(|error| match error {
+                // The library knows no name for it.
+                Error::Io { what, source } if what == "the model" && self.output != Path::new("-") => {
+                    Error::io(&self.output, source)
+                }
+                other => other,
+            })
+        })
     }
-}
-
-/// Whether the output is, or will be, an ordinary file.
-fn regular(path: &Path) -> bool {
-    path != Path::new("-") && std::fs::metadata(path).map_or(true, |data| data.is_file())
 }
 
 fn announce(plan: &Plan, limit: u64, temporary: &Path, messages: &Messages) {

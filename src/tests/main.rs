@@ -18,3 +18,4 @@ mod runtime;
 mod signals;
 mod skip;
 mod system;
+mod train;

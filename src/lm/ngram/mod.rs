@@ -9,6 +9,7 @@ pub mod estimate;
 mod hashed;
 mod input;
 mod number;
+pub mod prune;
 mod scorer;
 mod search;
 mod table;

@@ -53,6 +53,7 @@ mod merge;
 mod normalise;
 mod output;
 mod room;
+mod sentences;
 mod sort;
 mod temporary;
 mod watch;
@@ -60,6 +61,7 @@ mod watch;
 pub use self::corpus::Vocabulary;
 pub use self::discount::Discounts;
 pub use self::estimator::{Estimator, Options, Plan, Summary};
+pub(crate) use self::sentences::Sentences;
 pub use self::watch::{Observer, Phase, Progress};
 
 #[cfg(test)]
