@@ -1,5 +1,6 @@
 //! The command line: one file per command. Parse first, open later.
 
+mod atomic;
 mod bench;
 mod demo;
 mod doctor;
@@ -8,6 +9,7 @@ mod files;
 mod inspect;
 mod lists;
 mod load;
+mod memory;
 mod messages;
 mod models;
 mod ngram;

@@ -23,3 +23,4 @@ mod runtime;
 mod signals;
 mod skip;
 mod system;
+mod train;

@@ -2,7 +2,9 @@
 
 mod build;
 mod info;
+mod prune;
 mod query;
+mod train;
 mod verify;
 mod vocab;
 
@@ -14,7 +16,7 @@ use super::messages::Messages;
 use crate::lm::ngram::Ngram;
 use crate::{Error, Result};
 
-/// Look into n-gram models, query and build them
+/// Make n-gram models, look into them, query and build them
 #[derive(clap::Args, Debug)]
 pub struct Args {
     #[command(subcommand)]
@@ -28,6 +30,8 @@ enum Command {
     Verify(verify::Args),
     Vocab(vocab::Args),
     Build(build::Args),
+    Train(train::Args),
+    Prune(prune::Args),
 }
 
 /// Runs one of them.
@@ -38,6 +42,8 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
         Command::Verify(arguments) => verify::run(arguments),
         Command::Vocab(arguments) => vocab::run(arguments, messages),
         Command::Build(arguments) => build::run(arguments, messages),
+        Command::Train(arguments) => train::run(arguments, messages),
+        Command::Prune(arguments) => prune::run(arguments, messages),
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod arpa;
 pub mod build;
+pub mod estimate;
 mod hashed;
 mod info;
 mod input;
@@ -14,6 +15,7 @@ mod kenlm;
 mod lanes;
 mod list;
 mod number;
+pub mod prune;
 mod scorer;
 mod search;
 mod table;
