@@ -5,6 +5,7 @@
 //! KenLM's probing model gives.
 
 mod arpa;
+pub mod compact;
 mod hashed;
 mod input;
 mod number;
@@ -17,14 +18,15 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
+use self::compact::{Compact, Store, Vocabulary};
 use self::hashed::{Builder, Hashed};
 use self::input::Lines;
 use self::search::Lookup;
 pub use self::search::{Full, State};
 pub use self::vocab::Words;
 use super::{Grain, Spec};
-use crate::Result;
 use crate::tokens::Vocab;
+use crate::{Error, Result};
 
 /// How to read an n-gram model.
 #[derive(Debug, Clone)]
@@ -83,6 +85,7 @@ struct Core {
 /// The data structures that hold n-grams.
 enum Engine {
     Hashed(Hashed),
+    Compact(Compact),
 }
 
 impl Default for Options {
@@ -92,7 +95,8 @@ impl Default for Options {
 }
 
 impl Ngram {
-    /// Reads an ARPA file, plain or packed with gzip or bzip2; the file's first bytes say which.
+    /// Reads an ARPA file, plain or packed with gzip or bzip2, or a [`compact`] file; the file's
+    /// first bytes say which.
     ///
     /// Takes time and memory in proportion to the file, whatever its header claims.
     ///
@@ -101,6 +105,10 @@ impl Ngram {
     /// and what to do.
     pub fn open(path: impl AsRef<Path>, options: &Options) -> Result<Self> {
         let path = path.as_ref();
+        if begins_with(path, compact::MAGIC) {
+            let bytes = std::fs::read(path).map_err(|error| Error::io(path, error))?;
+            return Self::compact(path, Arc::new(bytes), options);
+        }
         Self::read(path, Lines::open(path)?, options)
     }
 
@@ -127,6 +135,7 @@ impl Ngram {
     pub fn counts(&self) -> Vec<u64> {
         match &self.core.engine {
             Engine::Hashed(model) => model.counts(),
+            Engine::Compact(model) => model.counts(),
         }
     }
 
@@ -175,6 +184,18 @@ impl Ngram {
         let mut words = Words::new();
         let mut builder = Builder::new(options.missing_unk_log10);
         let unknowns = arpa::read(&mut lines, &mut words, &mut builder)?;
+        Ok(Self::of(name, Engine::Hashed(builder.finish()), words, unknowns, options))
+    }
+
+    /// A model in the bytes of a compact file.
+    fn compact(name: &Path, store: Store, options: &Options) -> Result<Self> {
+        let opened = Compact::open(store, options.missing_unk_log10);
+        let (model, Vocabulary { words, unknowns }) = opened.map_err(|what| Error::model(name, what))?;
+        Ok(Self::of(name, Engine::Compact(model), words, unknowns, options))
+    }
+
+    /// `unknowns` is how often the unknown word was listed.
+    fn of(name: &Path, engine: Engine, words: Words, unknowns: u32, options: &Options) -> Self {
         let words = Arc::new(words);
         let name = name.display();
         let mut warnings = Vec::new();
@@ -198,7 +219,7 @@ impl Ngram {
             context: Vec::new(),
             warnings,
         };
-        Ok(Self { core: Arc::new(Core { engine: Engine::Hashed(builder.finish()), words }), spec })
+        Self { core: Arc::new(Core { engine, words }), spec }
     }
 }
 
@@ -206,6 +227,7 @@ impl Core {
     fn order(&self) -> usize {
         match &self.engine {
             Engine::Hashed(model) => model.order(),
+            Engine::Compact(model) => model.order(),
         }
     }
 
@@ -216,6 +238,7 @@ impl Core {
         let bos = self.words.bos();
         let backoff = match &self.engine {
             Engine::Hashed(model) => model.unigram(bos).0.backoff,
+            Engine::Compact(model) => model.unigram(bos).0.backoff,
         };
         State::of(bos, backoff)
     }
@@ -224,8 +247,18 @@ impl Core {
         let word = if (word as usize) < self.words.len() { word } else { 0 };
         match &self.engine {
             Engine::Hashed(model) => search::full_score(model, state, word, out),
+            Engine::Compact(model) => search::full_score(model, state, word, out),
         }
     }
+}
+
+/// Whether a file begins with these bytes. One that cannot be read does not; who opens it next
+/// will say why.
+fn begins_with(path: &Path, magic: &[u8]) -> bool {
+    let mut head = Vec::new();
+    let read =
+        std::fs::File::open(path).and_then(|file| file.take(magic.len() as u64).read_to_end(&mut head));
+    read.is_ok() && head == magic
 }
 
 #[cfg(test)]
