@@ -74,20 +74,23 @@ impl EliasFano {
     /// it: where in the range `begin..end` the number is that lies `rank` above the range's base.
     #[inline]
     pub(super) fn find(&self, bytes: &[u8], begin: u64, end: u64, rank: u64) -> Option<u64> {
-        let (from, base) = match begin.checked_sub(1) {
+        // Where the number before the range stands, with what upper bits; and the range's base.
+        let (from, upper, base) = match begin.checked_sub(1) {
             Some(before) => {
                 let place = self.high.select(bytes, before);
-                (place, self.value(bytes, place, before).wrapping_add(1))
+                let value = self.value(bytes, place, before);
+                (place, Some(value >> self.width), value.wrapping_add(1))
             }
-            None => (0, 0),
+            None => (0, None, 0),
         };
         let wanted = base.checked_add(rank)?;
         if wanted > self.last {
             return None;
         }
         let high = wanted >> self.width;
-        // Numbers with these upper bits stand between two zeros.
+        // Numbers with equal upper bits stand between two zeros.
         let place = match high.checked_sub(1) {
+            _ if upper == Some(high) => from + 1,
             Some(zero) => self.high.select_zero(bytes, from, zero) + 1,
             None => 0,
         };
@@ -95,7 +98,8 @@ impl EliasFano {
         if low >= end {
             return None;
         }
-        let mut high = low + self.high.run(bytes, place, end - low);
+        // No more than there are lower bits: damage cannot make it long.
+        let mut high = low + self.high.run(bytes, place, (end - low).min(1 << self.width));
         let wanted = wanted & ((1 << self.width) - 1);
         while high - low > SCAN {
             let middle = low + (high - low) / 2;
