@@ -75,7 +75,7 @@ fn measure(name: &str, path: &Path, text: &[u8]) -> f64 {
     let mut total = 0.0;
     for _ in 0..3 {
         total = 0.0;
-        let start = Instant::now();
+        let start = processor();
         for sentence in &ids {
             let mut state = model.begin();
             let mut next = State::default();
@@ -84,7 +84,7 @@ fn measure(name: &str, path: &Path, text: &[u8]) -> f64 {
                 std::mem::swap(&mut state, &mut next);
             }
         }
-        best = best.min(start.elapsed().as_secs_f64());
+        best = best.min(processor() - start);
     }
     println!(
         "{name}: opened in {opened:.3} s; {:.1} ns a token of {tokens}; {} kB resident",
@@ -92,6 +92,12 @@ fn measure(name: &str, path: &Path, text: &[u8]) -> f64 {
         resident("VmRSS")
     );
     black_box(total)
+}
+
+/// Seconds of processor time so far, which other programs disturb less than time on the clock.
+fn processor() -> f64 {
+    let text = std::fs::read_to_string("/proc/self/schedstat").unwrap_or_default();
+    text.split(' ').next().and_then(|number| number.parse::<f64>().ok()).unwrap_or(f64::NAN) / 1e9
 }
 
 /// A figure of memory in kB, where the system tells.

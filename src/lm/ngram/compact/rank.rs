@@ -1,11 +1,11 @@
 //! Bits with rank and select.
 //!
-//! Every 64 bytes hold the number of ones before them and 448 bits, so that one line of the
-//! processor's cache answers a rank. A select begins at the block that a sample names.
+//! Every 64 bytes hold the number of ones before them, three sums of ones between, and 448 bits, so
+//! that one line of the processor's cache answers a rank (as the structures of Vigna 2008). A select begins at the block that a sample names.
 
 use std::io::{self, Write};
 
-use super::bits::{half, word};
+use super::bits::half;
 
 /// Where bits lie in a file.
 #[derive(Debug, Clone, Copy, Default)]
@@ -33,38 +33,41 @@ impl Bits {
     /// The bit at a position, and the number of ones before it.
     #[inline]
     pub(super) fn rank(&self, bytes: &[u8], at: u64) -> (bool, u64) {
-        let (block, bit) = (at / BLOCK, at % BLOCK);
-        let base = self.block(block);
-        let mut ones = word(bytes, base);
-        let full = (bit / 64) as usize;
-        for index in 1..=full {
-            ones = ones.wrapping_add(u64::from(word(bytes, base.wrapping_add(8 * index)).count_ones()));
+        let block = self.block(bytes, at / BLOCK);
+        let (index, shift) = ((at % BLOCK / 64) as usize, at % 64);
+        let mut ones = block.before() + block.pairs(index / 2);
+        if index % 2 == 1 {
+            ones += u64::from(block.word(index - 1).count_ones());
         }
-        let last = word(bytes, base.wrapping_add(8 * (full + 1)));
-        let shift = bit % 64;
-        let below = last & ((1 << shift) - 1);
-        (last >> shift & 1 == 1, ones.wrapping_add(u64::from(below.count_ones())))
+        let word = block.word(index);
+        let below = word & ((1 << shift) - 1);
+        (word >> shift & 1 == 1, ones + u64::from(below.count_ones()))
     }
 
     /// The position of the one number `k`. If there is none, some position.
     #[inline]
     pub(super) fn select(&self, bytes: &[u8], k: u64) -> u64 {
-        let sample = |index: u64| {
-            u64::from(half(bytes, self.samples.wrapping_add(4 * index as usize))).min(self.blocks - 1)
-        };
         let k = k.min(self.ones);
-        let from = sample(k / SAMPLE);
-        let block = self.last_block(bytes, from, k, |block| self.ones_before(bytes, block));
-        self.in_block(bytes, block, k.wrapping_sub(self.ones_before(bytes, block)), 0)
+        let sample = half(bytes, self.samples.wrapping_add(4 * (k / SAMPLE) as usize));
+        let from = u64::from(sample).min(self.blocks - 1);
+        let at = self.last_block(from, k, |at| self.block(bytes, at).before());
+        let block = self.block(bytes, at);
+        let k = k.wrapping_sub(block.before());
+        let pair = (1..PAIRS).filter(|&pair| k >= block.pairs(pair)).count();
+        at * BLOCK + block.select(pair, k.wrapping_sub(block.pairs(pair)), 0)
     }
 
     /// The position of the zero number `k`, which must not lie before the block of position
     /// `from`.
     #[inline]
     pub(super) fn select_zero(&self, bytes: &[u8], from: u64, k: u64) -> u64 {
-        let zeros = |block: u64| (block * BLOCK).wrapping_sub(self.ones_before(bytes, block));
-        let block = self.last_block(bytes, (from / BLOCK).min(self.blocks - 1), k, zeros);
-        self.in_block(bytes, block, k.wrapping_sub(zeros(block)), u64::MAX)
+        let zeros = |at: u64| (at * BLOCK).wrapping_sub(self.block(bytes, at).before());
+        let at = self.last_block((from / BLOCK).min(self.blocks - 1), k, zeros);
+        let block = self.block(bytes, at);
+        let k = k.wrapping_sub(zeros(at));
+        let pairs = |pair: usize| (pair as u64 * 128).wrapping_sub(block.pairs(pair));
+        let pair = (1..PAIRS).filter(|&pair| k >= pairs(pair)).count();
+        at * BLOCK + block.select(pair, k.wrapping_sub(pairs(pair)), u64::MAX)
     }
 
     /// Number of ones without a zero between them from a position on, at most `limit`.
@@ -72,14 +75,14 @@ impl Bits {
     pub(super) fn run(&self, bytes: &[u8], at: u64, limit: u64) -> u64 {
         let mut length = 0;
         while length < limit {
-            let (block, bit) = ((at + length) / BLOCK, (at + length) % BLOCK);
-            if block >= self.blocks {
+            let at = at + length;
+            if at / BLOCK >= self.blocks {
                 break;
             }
-            let base = self.block(block).wrapping_add(8 * (bit as usize / 64 + 1));
-            let ones = u64::from((!(word(bytes, base) >> (bit % 64))).trailing_zeros());
-            let room = 64 - bit % 64;
-            length += ones.min(room);
+            let word = self.block(bytes, at / BLOCK).word((at % BLOCK / 64) as usize);
+            let room = 64 - at % 64;
+            let ones = u64::from((!(word >> (at % 64))).trailing_zeros()).min(room);
+            length += ones;
             if ones < room {
                 break;
             }
@@ -90,27 +93,20 @@ impl Bits {
     /// The position of the next one from a position on, if it lies in the same 64-bit word.
     #[inline]
     pub(super) fn next_near(&self, bytes: &[u8], at: u64) -> Option<u64> {
-        let (block, bit) = (at / BLOCK, at % BLOCK);
-        let rest = word(bytes, self.block(block).wrapping_add(8 * (bit as usize / 64 + 1))) >> (bit % 64);
+        let rest = self.block(bytes, at / BLOCK).word((at % BLOCK / 64) as usize) >> (at % 64);
         (rest != 0).then(|| at + u64::from(rest.trailing_zeros()))
     }
 
-    /// The ones before a block, as it says.
     #[inline]
-    fn ones_before(&self, bytes: &[u8], block: u64) -> u64 {
-        word(bytes, self.block(block))
-    }
-
-    #[inline]
-    fn block(&self, block: u64) -> usize {
-        self.start.wrapping_add((block as usize).wrapping_mul(BLOCK_BYTES))
+    fn block<'a>(&self, bytes: &'a [u8], at: u64) -> Block<'a> {
+        let at = self.start.wrapping_add((at as usize).wrapping_mul(BLOCK_BYTES));
+        Block(bytes.get(at..).and_then(|rest| rest.first_chunk()).unwrap_or(&NOTHING))
     }
 
     /// The last block from `from` on before which `before` counts no more than `k`: by steps that
     /// double, then by halving, so that damage cannot make it long.
     #[inline]
-    fn last_block(&self, bytes: &[u8], from: u64, k: u64, before: impl Fn(u64) -> u64) -> u64 {
-        let _ = bytes;
+    fn last_block(&self, from: u64, k: u64, before: impl Fn(u64) -> u64) -> u64 {
         let (mut low, mut step) = (from, 1);
         let mut high = loop {
             let next = low.saturating_add(step);
@@ -133,22 +129,51 @@ impl Bits {
         }
         low
     }
+}
 
-    /// The position of a block's one number `k`; of its zero, if `flip` is all ones.
+impl Block<'_> {
+    /// The ones before the block.
     #[inline]
-    fn in_block(&self, bytes: &[u8], block: u64, mut k: u64, flip: u64) -> u64 {
-        let base = self.block(block);
-        for index in 0..WORDS {
-            let bits = word(bytes, base.wrapping_add(8 * (index + 1))) ^ flip;
-            let ones = u64::from(bits.count_ones());
-            if k < ones {
-                return block * BLOCK + index as u64 * 64 + select_in_word(bits, k as u32);
-            }
+    fn before(self) -> u64 {
+        self.part(0) & (1 << BEFORE) - 1
+    }
+
+    /// The ones in the block before the words of pair number `pair`.
+    #[inline]
+    fn pairs(self, pair: usize) -> u64 {
+        if pair == 0 { 0 } else { self.part(0) >> (BEFORE + 9 * (pair as u32 - 1) & 63) & 511 }
+    }
+
+    #[inline]
+    fn word(self, index: usize) -> u64 {
+        self.part(index + 1)
+    }
+
+    /// The place in the block of the one number `k` from a pair of words on; of the zero, if
+    /// `flip` is all ones.
+    #[inline]
+    fn select(self, pair: usize, mut k: u64, flip: u64) -> u64 {
+        let mut index = 2 * pair;
+        let mut bits = self.word(index) ^ flip;
+        let ones = u64::from(bits.count_ones());
+        if k >= ones && index + 1 < WORDS {
             k -= ones;
+            index += 1;
+            bits = self.word(index) ^ flip;
         }
-        block * BLOCK + BLOCK - 1
+        index as u64 * 64 + select_in_word(bits, k)
+    }
+
+    #[inline]
+    fn part(self, at: usize) -> u64 {
+        let (parts, _) = self.0.as_chunks();
+        u64::from_le_bytes(parts[at & 7])
     }
 }
+
+/// Sixty-four bytes: the numbers that [`Block::before`] and [`Block::pairs`] give, and the bits.
+#[derive(Clone, Copy)]
+struct Block<'a>(&'a [u8; BLOCK_BYTES]);
 
 /// Writes bits.
 pub(super) struct Bitter<W> {
@@ -207,7 +232,17 @@ impl<W: Write> Bitter<W> {
 
     fn block(&mut self) -> io::Result<()> {
         let mut block = [0; BLOCK_BYTES];
-        block[..8].copy_from_slice(&self.before.to_le_bytes());
+        if self.before >> BEFORE != 0 {
+            return Err(too_large());
+        }
+        let (mut head, mut ones) = (self.before, 0);
+        for (pair, words) in (0..).zip(self.words.chunks(2)) {
+            if pair > 0 {
+                head |= ones << (BEFORE + 9 * (pair - 1));
+            }
+            ones += words.iter().map(|word| u64::from(word.count_ones())).sum::<u64>();
+        }
+        block[..8].copy_from_slice(&head.to_le_bytes());
         for (bytes, word) in block[8..].chunks_exact_mut(8).zip(self.words) {
             bytes.copy_from_slice(&word.to_le_bytes());
         }
@@ -224,22 +259,23 @@ fn blocks(len: u64) -> u64 {
     len / BLOCK + 1
 }
 
-/// The position of the one number `k` of a word that has more than `k`.
+/// The position of the one number `k` of a word that has more than `k`; else some position.
 #[inline]
-fn select_in_word(mut bits: u64, mut k: u32) -> u64 {
-    let mut at = 0;
-    for half in [32, 16, 8] {
-        let ones = (bits & ((1 << half) - 1)).count_ones();
-        if k >= ones {
-            k -= ones;
-            bits >>= half;
-            at += half;
-        }
+fn select_in_word(mut bits: u64, k: u64) -> u64 {
+    // Ones of each byte, then of all bytes up to it.
+    let pairs = bits - (bits >> 1 & 0x5555_5555_5555_5555);
+    let nibbles = (pairs & 0x3333_3333_3333_3333) + (pairs >> 2 & 0x3333_3333_3333_3333);
+    let sums = (nibbles + (nibbles >> 4) & LOW_NIBBLES).wrapping_mul(LOW_BITS);
+    // Bytes up to which there are no more than k ones, counted in parallel.
+    let k = k & 63;
+    let full = ((k * LOW_BITS | HIGH_BITS) - sums & HIGH_BITS) >> 7;
+    let byte = (full.wrapping_mul(LOW_BITS) >> 56 & 7) * 8;
+    let before = (sums << 8) >> byte & 0xff;
+    bits >>= byte;
+    for _ in before..k {
+        bits &= bits.wrapping_sub(1);
     }
-    for _ in 0..k {
-        bits &= bits - 1;
-    }
-    at + u64::from(bits.trailing_zeros())
+    byte + u64::from(bits.trailing_zeros() & 63)
 }
 
 fn too_large() -> io::Error {
@@ -249,6 +285,15 @@ fn too_large() -> io::Error {
 const WORDS: usize = 7;
 const BLOCK: u64 = WORDS as u64 * 64;
 const BLOCK_BYTES: usize = 64;
+/// What lies beyond the file.
+const NOTHING: [u8; BLOCK_BYTES] = [0; BLOCK_BYTES];
+/// Pairs of words, the last of which is half a pair.
+const PAIRS: usize = WORDS.div_ceil(2);
+/// Bits of a block's number of ones before it; 9 bits for each pair but the first follow.
+const BEFORE: u32 = 37;
+const LOW_NIBBLES: u64 = 0x0f0f_0f0f_0f0f_0f0f;
+const LOW_BITS: u64 = 0x0101_0101_0101_0101;
+const HIGH_BITS: u64 = 0x8080_8080_8080_8080;
 /// Every so many ones their block is noted.
 const SAMPLE: u64 = 256;
 
