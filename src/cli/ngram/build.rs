@@ -1,17 +1,19 @@
 //! `secondpass ngram build`: model files that open at once, from ARPA text.
 
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use crate::cli::memory::{Amount, shown};
 use crate::cli::messages::Messages;
 use crate::cli::{End, progress};
 use crate::lm::ngram::build::{BuildOptions, Plan, Target, build, plan};
+use crate::lm::ngram::compact;
 use crate::{Error, Result};
 
-/// Build a KenLM binary from an ARPA file
+/// Build a compact file or a KenLM binary from an ARPA file
 ///
-/// The files are those of KenLM's `build_binary`, byte for byte. Without OUT, shows how large each
-/// type would be. After whatever interruption OUT is the new file, the old one, or not there.
+/// `compact` is this program's own: exact, and smaller than any of the others. The others are those
+/// of KenLM's `build_binary`, byte for byte. Without OUT, shows how large each type would be. After whatever interruption OUT is the new file, the old one, or not there.
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// An ARPA file, plain or packed
@@ -20,6 +22,9 @@ pub struct Args {
     /// The file to build
     #[arg(value_name = "OUT")]
     out: Option<PathBuf>,
+    /// compact: memory for n-grams; what does not fit goes to temporary files beside OUT
+    #[arg(long, value_name = "AMOUNT", default_value = "1G")]
+    memory: Amount,
     /// What kind of file
     #[arg(short, long, value_name = "TYPE", default_value = "probing")]
     r#type: Type,
@@ -54,8 +59,10 @@ enum Type {
     Array,
     /// A trie with rounded values: smaller, not exact
     Quant,
-    /// Both: the smallest, not exact
+    /// Both: the smallest of KenLM's, not exact
     QuantArray,
+    /// This program's own: exact and the smallest
+    Compact,
 }
 
 /// Builds it, or tells how large it would be.
@@ -66,6 +73,9 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
     };
     if crate::cli::files::same(&arguments.arpa, out) {
         return Err(Error::config("OUT is the ARPA file itself; name another"));
+    }
+    if arguments.r#type == Type::Compact {
+        return compact(arguments, out, messages);
     }
     let options = arguments.options(arguments.r#type);
     let Plan { counts, bytes, memory_bytes, .. } = plan(&arguments.arpa, &options)?;
@@ -81,19 +91,58 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
     built.map(|()| End::Done)
 }
 
+/// Builds a compact file.
+fn compact(arguments: &Args, out: &Path, messages: &Messages) -> Result<End> {
+    let options = arguments.compact()?;
+    let estimate = compact::estimate(&arguments.arpa, &options)?;
+    messages.say(&format!(
+        "{}: about {} on disk, at most {} of memory and {} of temporary files to build it, {:.0} s",
+        out.display(),
+        size(estimate.file_bytes),
+        size(estimate.memory_bytes),
+        size(estimate.temporary_bytes),
+        estimate.seconds.max(1.0)
+    ));
+    let report = compact::build(&arguments.arpa, out, &options)?;
+    let total: u64 = report.counts.iter().sum();
+    messages.say(&format!(
+        "{}: {total} n-grams in {}, {:.2} bytes for each",
+        out.display(),
+        shown(report.file_bytes),
+        report.file_bytes as f64 / total.max(1) as f64
+    ));
+    Ok(End::Done)
+}
+
 /// Every type's size.
 fn table(arguments: &Args) -> Result<String> {
     let mut out = format!("{:<12} {:>10} {:>18}\n", "type", "on disk", "memory to build it");
     for kind in <Type as clap::ValueEnum>::value_variants() {
-        let plan = plan(&arguments.arpa, &arguments.options(*kind))?;
+        let (bytes, memory) = match kind {
+            Type::Compact => {
+                let estimate = compact::estimate(&arguments.arpa, &arguments.compact()?)?;
+                (estimate.file_bytes, estimate.memory_bytes)
+            }
+            _ => {
+                let plan = plan(&arguments.arpa, &arguments.options(*kind))?;
+                (plan.bytes, plan.memory_bytes)
+            }
+        };
         let name =
             clap::ValueEnum::to_possible_value(kind).map_or(String::new(), |value| value.get_name().into());
-        let _ = writeln!(out, "{name:<12} {:>10} {:>18}", size(plan.bytes), size(plan.memory_bytes));
+        let _ = writeln!(out, "{name:<12} {:>10} {:>18}", size(bytes), size(memory));
     }
     Ok(out + "Words' spellings not counted; tries grow by what pruning left out.\n")
 }
 
 impl Args {
+    fn compact(&self) -> Result<compact::Options> {
+        let mut options = compact::Options::default();
+        options.memory = usize::try_from(self.memory.bytes()?).unwrap_or(usize::MAX);
+        options.missing_unk_log10 = self.unk;
+        Ok(options)
+    }
+
     fn options(&self, kind: Type) -> BuildOptions {
         let quantise = matches!(kind, Type::Quant | Type::QuantArray);
         let array = matches!(kind, Type::Array | Type::QuantArray);

@@ -80,6 +80,15 @@ pub(crate) fn body(
     Ok(unknowns)
 }
 
+/// The counts per order that a file claims.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) fn counts(lines: &mut Lines) -> Result<Vec<u64>> {
+    find_data(lines)?;
+    read_counts(lines)
+}
+
 /// Skips to the line `\data\`; what comes before it is comment, as SRILM has it.
 fn find_data(lines: &mut Lines) -> Result<()> {
     let mut skipped = 0;

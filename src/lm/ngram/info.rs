@@ -9,7 +9,7 @@ use super::{Engine, Ngram};
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Info {
-    /// The file's kind: `ARPA`, or one of KenLM's six.
+    /// The file's kind: `ARPA`, one of KenLM's six, or `secondpass compact`.
     pub kind: String,
     /// Number of n-grams for each order from 1, as [`Ngram::counts`] gives them.
     pub counts: Vec<u64>,
@@ -41,8 +41,17 @@ impl Ngram {
             sections: Vec::new(),
             properties: Vec::new(),
         };
-        if let Engine::Kenlm(model) = &self.core.engine {
-            describe(model, &mut info);
+        match &self.core.engine {
+            Engine::Hashed(_) => {}
+            Engine::Kenlm(model) => describe(model, &mut info),
+            Engine::Compact(model) => {
+                info.kind = "secondpass compact".into();
+                let part = |(name, start, length): (String, usize, u64)| Section {
+                    name,
+                    bytes: start..start.saturating_add(length as usize),
+                };
+                info.sections = model.sections().into_iter().map(part).collect();
+            }
         }
         info
     }
@@ -56,6 +65,7 @@ impl Ngram {
         match &self.core.engine {
             Engine::Hashed(_) => Vec::new(),
             Engine::Kenlm(model) => model.verify(self.words()),
+            Engine::Compact(model) => model.verify().into_iter().collect(),
         }
     }
 }

@@ -82,6 +82,14 @@ impl Opened {
 }
 
 impl Lines {
+    /// Lines of a file, however it is packed.
+    ///
+    /// # Errors
+    /// If it cannot be read or is of a kind that is no ARPA file.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        Self::new(path, Opened::file(path)?)
+    }
+
     /// Lines of what a file or stream holds, however it is packed.
     ///
     /// # Errors

@@ -7,6 +7,7 @@
 
 mod arpa;
 pub mod build;
+pub mod compact;
 pub mod estimate;
 mod hashed;
 mod info;
@@ -26,6 +27,7 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
+use self::compact::{Compact, Vocabulary};
 use self::hashed::{Builder, Hashed};
 pub use self::info::{Info, Section};
 use self::input::{Lines, Opened};
@@ -99,6 +101,7 @@ struct Core {
 enum Engine {
     Hashed(Hashed),
     Kenlm(Kenlm),
+    Compact(Compact),
 }
 
 /// Calls a function with the data structure of a model, whichever it is.
@@ -106,6 +109,7 @@ macro_rules! with {
     ($engine:expr, $model:ident => $call:expr) => {
         match $engine {
             Engine::Hashed($model) => $call,
+            Engine::Compact($model) => $call,
             Engine::Kenlm(Kenlm { search: Search::Probing($model), .. }) => $call,
             Engine::Kenlm(Kenlm { search: Search::Trie($model), .. }) => $call,
         }
@@ -119,8 +123,8 @@ impl Default for Options {
 }
 
 impl Ngram {
-    /// Opens an ARPA file, plain or packed with gzip, bzip2, xz or zstd, or a KenLM binary of any
-    /// type; the file's first bytes say which.
+    /// Opens an ARPA file, plain or packed with gzip, bzip2, xz or zstd, a KenLM binary of any
+    /// type, or a [`compact`] file; the file's first bytes say which.
     ///
     /// An ARPA file takes time and memory in proportion to it, whatever its header claims. A binary
     /// takes its own size ([`Options::load`]) and a look at its words.
@@ -157,6 +161,7 @@ impl Ngram {
         match &self.core.engine {
             Engine::Hashed(model) => model.counts(),
             Engine::Kenlm(model) => model.header.counts.clone(),
+            Engine::Compact(model) => model.counts(),
         }
     }
 
@@ -228,21 +233,17 @@ impl Ngram {
             warnings.extend(unknown.map(|log10| missing_unk(name, log10)));
             return Ok(Self::of(Engine::Kenlm(model), lexicon.into(), warnings));
         }
+        if opened.head.starts_with(compact::MAGIC) {
+            let bytes = opened.bytes(options.load).map_err(|error| Error::io(name, error))?;
+            let opened = Compact::open(Arc::new(bytes), options.missing_unk_log10);
+            let (model, Vocabulary { words, unknowns }) = opened.map_err(|what| Error::model(name, what))?;
+            return Ok(Self::of(Engine::Compact(model), words, unknown_words(name, unknowns, options)));
+        }
         let mut lines = Lines::new(name, opened)?;
         let mut words = Words::new();
         let mut builder = Builder::new(options.missing_unk_log10);
         let unknowns = arpa::read(&mut lines, &mut words, &mut builder)?;
-        let mut warnings = Vec::new();
-        if unknowns == 0 {
-            warnings.push(missing_unk(name, options.missing_unk_log10));
-        }
-        if unknowns > 1 {
-            warnings.push(format!(
-                "{}: both <unk> and <UNK> are listed and are one word; the later line counts",
-                name.display()
-            ));
-        }
-        Ok(Self::of(Engine::Hashed(builder.finish()), words, warnings))
+        Ok(Self::of(Engine::Hashed(builder.finish()), words, unknown_words(name, unknowns, options)))
     }
 
     fn of(engine: Engine, words: Words, warnings: Vec<String>) -> Self {
@@ -276,6 +277,18 @@ impl Core {
     fn full_score(&self, state: &State, word: u32, out: &mut State) -> Full {
         let word = if (word as usize) < self.words.len() { word } else { 0 };
         with!(&self.engine, model => search::full_score(model, state, word, out))
+    }
+}
+
+/// What to say of a model that lists the unknown word so many times.
+fn unknown_words(name: &Path, listed: u32, options: &Options) -> Vec<String> {
+    match listed {
+        0 => vec![missing_unk(name, options.missing_unk_log10)],
+        1 => Vec::new(),
+        _ => vec![format!(
+            "{}: both <unk> and <UNK> are listed and are one word; the later line counts",
+            name.display()
+        )],
     }
 }
 

@@ -10,8 +10,9 @@ pub struct State {
     length: u8,
     words: [u32; NEAR],
     backoffs: [f32; NEAR],
-    /// Words and backoffs beyond the first [`NEAR`], for models of order 9 and above.
-    far: Vec<(u32, f32)>,
+    links: [u32; NEAR],
+    /// Words, backoffs and links beyond the first [`NEAR`], for models of order 9 and above.
+    far: Vec<(u32, f32, u32)>,
 }
 
 /// What a model says about one word.
@@ -60,6 +61,16 @@ pub(crate) trait Lookup {
     /// A word of the vocabulary alone; the search begins here.
     fn unigram(&self, word: u32) -> (Entry, Self::Path);
 
+    /// Told before each step back: the backoff of the context up to the next word, and the
+    /// [`Lookup::link`] from when the word before it was scored. Most structures need neither.
+    fn recall(&self, _path: &mut Self::Path, _backoff: f32, _link: u32) {}
+
+    /// What the state should keep of the step just made, to be recalled when the same two words
+    /// are met one word further back.
+    fn link(&self, _path: &Self::Path) -> u32 {
+        0
+    }
+
     /// One word further back, to an n-gram of `length` words below the highest order.
     fn middle(&self, path: &mut Self::Path, length: usize, word: u32) -> Option<Entry>;
 
@@ -94,7 +105,7 @@ impl<P: Copy> Search<P> {
         out.far.clear();
         let mut keep = 0;
         if model.order() > 1 {
-            out.set(0, word, unigram.backoff);
+            out.set(0, word, unigram.backoff, 0);
             keep = usize::from(continues(unigram.backoff));
         }
         let Entry { prob, rest, independent, .. } = unigram;
@@ -119,7 +130,8 @@ impl<P: Copy> Search<P> {
     /// Goes one word further back; only where there is more.
     #[inline]
     pub(crate) fn advance<L: Lookup<Path = P>>(&mut self, model: &L, state: &State, out: &mut State) {
-        let (word, _) = state.at(self.length - 1);
+        let (word, backoff, link) = state.at(self.length - 1);
+        model.recall(&mut self.path, backoff, link);
         if self.length + 1 == model.order() {
             self.independent = true;
             if let Some(longest) = model.longest(self.path, word) {
@@ -131,7 +143,7 @@ impl<P: Copy> Search<P> {
             self.independent = true;
             return;
         };
-        out.set(self.length, word, entry.backoff);
+        out.set(self.length, word, entry.backoff, model.link(&self.path));
         self.length += 1;
         (self.prob, self.rest, self.independent) = (entry.prob, entry.rest, entry.independent);
         if continues(entry.backoff) {
@@ -195,22 +207,23 @@ impl State {
     /// The state of a sentence's beginning: one word, whatever its backoff.
     pub(crate) fn of(word: u32, backoff: f32) -> Self {
         let mut state = Self::default();
-        state.set(0, word, backoff);
+        state.set(0, word, backoff, 0);
         state.length = 1;
         state
     }
 
-    fn at(&self, at: usize) -> (u32, f32) {
-        if at < NEAR { (self.words[at], self.backoffs[at]) } else { self.far[at - NEAR] }
+    fn at(&self, at: usize) -> (u32, f32, u32) {
+        if at < NEAR { (self.words[at], self.backoffs[at], self.links[at]) } else { self.far[at - NEAR] }
     }
 
     /// Places are filled from the front.
-    fn set(&mut self, at: usize, word: u32, backoff: f32) {
+    fn set(&mut self, at: usize, word: u32, backoff: f32, link: u32) {
         if at < NEAR {
             self.words[at] = word;
             self.backoffs[at] = backoff;
+            self.links[at] = link;
         } else {
-            self.far.push((word, backoff));
+            self.far.push((word, backoff, link));
         }
     }
 }

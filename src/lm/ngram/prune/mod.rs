@@ -43,7 +43,7 @@ impl Pruner {
     /// # Errors
     /// If it cannot be read, has only words or too many, or lacks `<s>`, `</s>` or `<unk>`.
     pub fn open(path: &Path) -> Result<Self> {
-        Self::of(path, Lines::new(path, Opened::file(path)?)?)
+        Self::of(path, Lines::open(path)?)
     }
 
     /// Reads the same from a stream or from memory; `name` stands for the path in messages.

@@ -1,0 +1,100 @@
+//! Probabilities of interpolated models from their parts.
+//!
+//! A model that interpolates (Kneser and Ney 1995; Chen and Goodman 1998) has
+//! p(w | h) = a + b(h) p(w | h'), where h' is h without its farthest word, b(h) the backoff of h
+//! and a the discounted share of the count, which takes few values. So log10 p(w | h) need not be
+//! stored: a does, as a symbol, and by how many units in the last place the result differs.
+//!
+//! Everything here is made of additions, multiplications and divisions, whose results IEEE 754
+//! fixes, so every machine gets the same bits.
+
+/// log10 (share + 10^(backoff + lower)), without its sign: the bits of an estimate of |log10 p|.
+#[inline]
+pub(super) fn predict(share: f32, backoff: f32, lower: f32) -> u32 {
+    let sum = f64::from(share) + exp10(f64::from(backoff) + f64::from(lower));
+    (log10(sum) as f32).to_bits() & MAGNITUDE
+}
+
+/// The share that makes [`predict`] give log10 p, and by how much it may be off if the result may
+/// be off by `units` in the last place.
+pub(super) fn share(log10_p: f32, backoff: f32, lower: f32, units: f64) -> (f64, f64) {
+    let p = exp10(f64::from(log10_p));
+    let unit = f64::from(f32::from_bits(log10_p.to_bits().wrapping_add(1)) - log10_p).abs();
+    (p - exp10(f64::from(backoff) + f64::from(lower)), p * std::f64::consts::LN_10 * unit * units)
+}
+
+/// 10^x for x from -300 to 300, to about 15 digits; bounds beyond.
+#[inline]
+fn exp10(x: f64) -> f64 {
+    let bits = x.clamp(-300.0, 300.0) * std::f64::consts::LOG2_10;
+    let whole = (bits + 0.5).floor();
+    let z = (bits - whole) * std::f64::consts::LN_2;
+    let sum = INVERSE_FACTORIALS.iter().fold(0.0, |sum, factor| sum * z + factor);
+    sum * f64::from_bits(((whole as i64 + 1023) as u64) << 52)
+}
+
+/// log10 x for positive normal numbers, to about 13 digits; something for others.
+#[inline]
+fn log10(x: f64) -> f64 {
+    let bits = x.to_bits();
+    let mut exponent = (bits >> 52 & 0x7ff) as i64 - 1023;
+    let mut mantissa = f64::from_bits(bits & 0x000f_ffff_ffff_ffff | 0x3ff0_0000_0000_0000);
+    if mantissa > std::f64::consts::SQRT_2 {
+        mantissa /= 2.0;
+        exponent += 1;
+    }
+    let z = (mantissa - 1.0) / (mantissa + 1.0);
+    let square = z * z;
+    let sum = INVERSE_ODDS.iter().fold(0.0, |sum, factor| sum * square + factor);
+    exponent as f64 * std::f64::consts::LOG10_2 + 2.0 * z * sum * std::f64::consts::LOG10_E
+}
+
+/// All bits of an `f32` but its sign.
+pub(super) const MAGNITUDE: u32 = 0x7fff_ffff;
+
+/// 1/k!, k falling.
+const INVERSE_FACTORIALS: [f64; 13] = [
+    1.0 / 479_001_600.0,
+    1.0 / 39_916_800.0,
+    1.0 / 3_628_800.0,
+    1.0 / 362_880.0,
+    1.0 / 40_320.0,
+    1.0 / 5_040.0,
+    1.0 / 720.0,
+    1.0 / 120.0,
+    1.0 / 24.0,
+    1.0 / 6.0,
+    0.5,
+    1.0,
+    1.0,
+];
+
+/// 1/(2k+1), k falling.
+const INVERSE_ODDS: [f64; 9] =
+    [1.0 / 17.0, 1.0 / 15.0, 1.0 / 13.0, 1.0 / 11.0, 1.0 / 9.0, 1.0 / 7.0, 0.2, 1.0 / 3.0, 1.0];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn powers_and_logarithms_are_near_those_of_the_system() {
+        for at in -4000..400 {
+            let x = f64::from(at) / 13.7;
+            let (ours, theirs) = (exp10(x), 10f64.powf(x));
+            assert!((ours / theirs - 1.0).abs() < 1e-12, "10^{x}: {ours} and {theirs}");
+            assert!((log10(theirs) - x).abs() < 1e-11, "log10 {theirs}: {} and {x}", log10(theirs));
+        }
+    }
+
+    /// These bits must never change: files depend on them.
+    #[test]
+    fn predictions_have_the_same_bits_everywhere() {
+        let of = |a, b, c| predict(a, b, c);
+        let found = [of(0.5, -0.25, -1.5), of(0.0, -0.1, -7.0), of(0.001, 0.0, -3.0), of(1e-9, -30.0, -40.0)];
+        assert_eq!(found, PREDICTED, "{found:#x?}");
+    }
+
+    /// log10(0.5 + 10^-1.75), 7.1, log10(0.002), 9: as another program computes them.
+    const PREDICTED: [u32; 4] = [0x3e92_5b3e, 0x40e3_3333, 0x402c_bbed, 0x4110_0000];
+}
