@@ -24,7 +24,10 @@ pub fn report(all: &Cases, summary: &Summary, arguments: &Args, messages: &Messa
         messages
             .say("the lists have no scores of models: the page has no feature sets and no map of weights");
     }
-    let name = arguments.lists.file_name().map_or("lists".into(), |name| name.to_string_lossy().into_owned());
+    let name = match arguments.lists.file_name().map(|name| name.to_string_lossy()) {
+        Some(name) if name != "-" => name.into_owned(),
+        _ => "lists".into(),
+    };
     let mut bars = vec![row(
         &summary.baseline,
         "",
