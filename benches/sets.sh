@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # One table for each set of lists: first pass, with the shipped n-gram, with the shipped LSTM, with both, with
-# both decided by MBR, and the oracle. Weights are tuned on one half and measured on the other, and the
+# both decided by MBR and by ROVER, and the oracle. Weights are tuned on one half and measured on the other, and the
 # reverse: every utterance counts once, none was learnt from. Halves are speakers where they are known, else
 # blocks of 50 consecutive utterances, alternating.
 #   SECONDPASS_DATA=... benches/sets.sh [LISTS..]
@@ -89,5 +89,6 @@ for lists in "$@"; do
   row "with the LSTM" "$base,rnnlm"
   row "with both" "$base,ngram,rnnlm"
   row "with both, MBR" "$base,ngram,rnnlm" --consensus mbr
+  row "with both, ROVER" "$base,ngram,rnnlm" --consensus rover
   row "oracle" "$base,ngram"
 done

@@ -79,6 +79,12 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
         ));
     }
     let summary = Summary::new(&all, arguments)?;
+    if summary.long > 0 {
+        messages.say(&format!(
+            "{} utterances are too long to be aligned: they are not in the matched pairs and the changes",
+            summary.long
+        ));
+    }
     if let Some(path) = &arguments.report {
         let report = page::report(&all, &summary, arguments, messages)?;
         let temporary = path.with_extension("html.part");

@@ -2,6 +2,8 @@
 
 /// A text prepared for comparison: for each word the positions at which it stands, as bits.
 pub(super) struct Pattern {
+    /// Where each word's bits lie; words that do not occur share the first place, which has none.
+    places: Vec<u32>,
     masks: Vec<u64>,
     /// 64-bit blocks for each word.
     blocks: usize,
@@ -12,11 +14,17 @@ impl Pattern {
     /// Prepares a text of word numbers below `words`.
     pub fn new(text: &[u32], words: usize) -> Self {
         let blocks = text.len().div_ceil(64).max(1);
-        let mut masks = vec![0; blocks * words];
+        let mut places = vec![0; words];
+        let mut masks = vec![0; blocks];
         for (at, &word) in text.iter().enumerate() {
-            masks[word as usize * blocks + at / 64] |= 1 << (at % 64);
+            let place = &mut places[word as usize];
+            if *place == 0 {
+                *place = (masks.len() / blocks) as u32;
+                masks.resize(masks.len() + blocks, 0);
+            }
+            masks[*place as usize * blocks + at / 64] |= 1 << (at % 64);
         }
-        Self { masks, blocks, length: text.len() }
+        Self { places, masks, blocks, length: text.len() }
     }
 
     /// Levenshtein distance to `other` (Myers 1999 in Hyyrö's form, blocks for long texts).
@@ -31,8 +39,9 @@ impl Pattern {
         for &word in other {
             // What moves from one block into the next: the row above the first rises by one.
             let (mut up, mut down) = (1u64, 0u64);
+            let start = self.places[word as usize] as usize * self.blocks;
             for (at, (plus, minus)) in columns.iter_mut().enumerate() {
-                let equal = self.masks[word as usize * self.blocks + at];
+                let equal = self.masks[start + at];
                 let vertical = equal | *minus;
                 let equal = equal | down;
                 let diagonal = (((equal & *plus).wrapping_add(*plus)) ^ *plus) | equal;

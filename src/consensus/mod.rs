@@ -90,7 +90,9 @@ pub struct Consensus {
 /// Decides a rescored list: hypotheses best first, with totals.
 ///
 /// [`Decision::Best`] and [`Decision::Rover`] leave its order, [`Decision::Mbr`] puts the fewest expected
-/// errors first; on a tie the list's order stays. Time is that of one alignment for each
+/// errors first; on a tie the list's order stays. Of more than a thousand distinct texts the likeliest
+/// thousand have a say. Words of texts over two thousand words are not aligned: they have the confidence
+/// of the whole, and the order stays. Time is that of one alignment for each
 /// distinct text, and for MBR of one for each pair of them. Never panics for any input; an empty list
 /// gives an empty consensus.
 pub fn decide(
@@ -104,7 +106,7 @@ pub fn decide(
     if order.is_empty() {
         return Consensus::default();
     }
-    if decision == Decision::Mbr {
+    if decision == Decision::Mbr && !list.long() {
         let risks = list.risks();
         let risk = |at: usize| risks[list.class[at]];
         order.sort_by(|&a, &b| risk(a).total_cmp(&risk(b)));
@@ -112,6 +114,10 @@ pub fn decide(
     let winner = list.class[order[0]];
     let network = list.network(winner);
     let (spoken, confidence) = match decision {
+        _ if list.long() => {
+            let mass = list.masses[winner];
+            (list.texts[winner].iter().map(|&word| (word, mass)).collect(), mass)
+        }
         Decision::Rover => {
             let spoken = network.best();
             let same = list.find(spoken.iter().map(|&(word, _)| word));
@@ -221,31 +227,52 @@ impl<'a> List<'a> {
         self.texts.iter().position(|other| *other == text)
     }
 
-    /// Expected word errors of each class, if what was said is one of them.
+    /// Whether some text is too long to be aligned: time and memory grow with the square.
+    fn long(&self) -> bool {
+        self.texts.iter().any(|text| text.len() > MOST_WORDS)
+    }
+
+    /// The classes that have a say, likeliest first.
+    fn likeliest(&self) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..self.texts.len()).collect();
+        order.sort_by(|&a, &b| self.masses[b].total_cmp(&self.masses[a]));
+        order.truncate(MOST_TEXTS);
+        order
+    }
+
+    /// Expected word errors of each class, if what was said is one of them; infinitely many for those
+    /// without a say.
     fn risks(&self) -> Vec<f64> {
-        let mut risks = vec![0.0; self.texts.len()];
-        for (at, text) in self.texts.iter().enumerate() {
-            let pattern = Pattern::new(text, self.words.len());
-            for other in 0..at {
+        let likeliest = self.likeliest();
+        let mut risks = vec![f64::INFINITY; self.texts.len()];
+        likeliest.iter().for_each(|&class| risks[class] = 0.0);
+        for (at, &class) in likeliest.iter().enumerate() {
+            let pattern = Pattern::new(&self.texts[class], self.words.len());
+            for &other in &likeliest[..at] {
                 let distance = f64::from(pattern.distance(&self.texts[other]));
-                risks[at] += self.masses[other] * distance;
-                risks[other] += self.masses[at] * distance;
+                risks[class] += self.masses[other] * distance;
+                risks[other] += self.masses[class] * distance;
             }
         }
         risks
     }
 
-    /// All classes aligned to `pivot`, the likeliest first.
+    /// The likeliest classes aligned to `pivot`; it alone where texts are too long.
     fn network(&self, pivot: usize) -> Network {
-        let mut order: Vec<usize> = (0..self.texts.len()).filter(|&at| at != pivot).collect();
-        order.sort_by(|&a, &b| self.masses[b].total_cmp(&self.masses[a]));
         let mut network = Network::new(&self.texts[pivot], self.masses[pivot]);
-        for at in order.into_iter().filter(|&at| self.masses[at] > NEGLIGIBLE) {
+        let others = self.likeliest().into_iter().filter(|&at| at != pivot && self.masses[at] > NEGLIGIBLE);
+        for at in others.take_while(|_| !self.long()) {
             network.add(&self.texts[at], self.masses[at]);
         }
         network
     }
 }
+
+/// Distinct texts that have a say.
+const MOST_TEXTS: usize = 1000;
+
+/// Words of a text that is aligned: ten minutes of speech.
+const MOST_WORDS: usize = 2000;
 
 /// What is less likely changes no confidence that anybody can see.
 const NEGLIGIBLE: f64 = 1e-9;

@@ -76,6 +76,27 @@ fn nothing_and_one() {
     assert_eq!(one.words[0].confidence, 1.0);
 }
 
+/// Time and memory are bounded, whatever a list holds.
+#[test]
+fn huge_lists_and_texts() {
+    let long = "a b ".repeat(500_000);
+    for decision in [Decision::Best, Decision::Mbr, Decision::Rover] {
+        let consensus = of(&[(&long, -1.0), ("a", -2.0)], decision);
+        assert_eq!((consensus.order[0], consensus.words.len()), (0, 1_000_000));
+        let mass = 1.0 / (1.0 + (-1f64).exp());
+        assert!(
+            (consensus.confidence - mass).abs() < 1e-9 && (consensus.words[9].confidence - mass).abs() < 1e-9
+        );
+    }
+    let texts: Vec<String> = (0..3000).map(|n| format!("w{} x y", n % 1500)).collect();
+    let many: Vec<(&str, f64)> =
+        texts.iter().zip(0..).map(|(t, n)| (t.as_str(), -f64::from(n) / 100.0)).collect();
+    let mbr = of(&many, Decision::Mbr);
+    assert_eq!((mbr.order.len(), mbr.order[0]), (3000, 0));
+    // Without a say: behind, in their order.
+    assert_eq!(mbr.order[2999], 2999);
+}
+
 proptest! {
     /// MBR by its definition, and what every consensus has to keep.
     #[test]

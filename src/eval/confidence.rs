@@ -4,7 +4,7 @@ use super::wer::{Edit, Scorer};
 use crate::combine;
 use crate::consensus::{Calibration, Decision, Logistic, Word, decide, log_odds, posteriors};
 use crate::nbest::Utterance;
-use crate::tokens::Markers;
+use crate::tokens::{Markers, split};
 
 /// Confidences with what came true.
 #[derive(Debug, Clone, Default)]
@@ -225,7 +225,7 @@ pub fn outcomes(
     let (mut words, mut whole) = (Outcomes::default(), Outcomes::default());
     for (utterance, reference) in referenced(utterances) {
         let consensus = decide(utterance, markers, calibration, Decision::Best);
-        let right = right(scorer, reference, &consensus.words);
+        let Some(right) = right(scorer, reference, &consensus.words) else { continue };
         whole.push(consensus.confidence, right.whole);
         for (word, right) in consensus.words.iter().zip(right.words) {
             words.push(word.confidence, right);
@@ -244,8 +244,12 @@ pub struct Right {
 }
 
 /// Which words of a hypothesis are right, by the scorer's alignment. Where its normalisation makes
-/// several of one word, all of them have to be; where it makes none, the word is right.
-pub fn right(scorer: &Scorer, reference: &[u8], words: &[Word]) -> Right {
+/// several of one word, all of them have to be; where it makes none, the word is right. `None` where
+/// both are so long (beyond sixteen thousand words) that an alignment would take all memory.
+pub fn right(scorer: &Scorer, reference: &[u8], words: &[Word]) -> Option<Right> {
+    if (split(reference).count() as u64).saturating_mul(words.len() as u64) > MOST_CELLS {
+        return None;
+    }
     let text = words.iter().map(|word| &word.bytes[..]).collect::<Vec<_>>().join(&b' ');
     let edits = scorer.align(reference, &text);
     let whole = edits.iter().all(|edit| matches!(edit, Edit::Correct(_)));
@@ -258,8 +262,11 @@ pub fn right(scorer: &Scorer, reference: &[u8], words: &[Word]) -> Right {
         let parts = scorer.parts(&word.bytes).len();
         (0..parts).fold(true, |all, _| heard.next().unwrap_or(false) && all)
     });
-    Right { words: words.collect(), whole }
+    Some(Right { words: words.collect(), whole })
 }
+
+/// A byte each.
+const MOST_CELLS: u64 = 1 << 28;
 
 fn referenced(utterances: &[Utterance]) -> impl Iterator<Item = (&Utterance, &[u8])> {
     utterances.iter().filter(|u| !u.hypotheses.is_empty()).filter_map(|u| Some((u, u.reference.as_deref()?)))
@@ -355,15 +362,19 @@ mod tests {
         let word = |text: &str| Word { bytes: text.into(), confidence: 0.5 };
         let scorer = Scorer::words();
         let words = ["a", "cat", "sat", "down"].map(word);
-        let found = right(&scorer, b"a bat sat", &words);
+        let found = right(&scorer, b"a bat sat", &words).unwrap();
         assert_eq!(found, Right { words: vec![true, false, true, false], whole: false });
         // A deletion leaves every word right, and the whole wrong.
-        assert_eq!(right(&scorer, b"a cat", &[word("a")]), Right { words: vec![true], whole: false });
+        assert_eq!(
+            right(&scorer, b"a cat", &[word("a")]).unwrap(),
+            Right { words: vec![true], whole: false }
+        );
         let split = super::super::Normaliser {
             map: crate::tokens::TextMap { split_hyphens: true, ..Default::default() },
             ..Default::default()
         };
-        let found = right(&split.scorer(Scorer::words()), b"twenty one", &[word("twenty-two"), word("one")]);
+        let found =
+            right(&split.scorer(Scorer::words()), b"twenty one", &[word("twenty-two"), word("one")]).unwrap();
         assert_eq!(found.words, [false, true]);
     }
 }

@@ -361,29 +361,32 @@ fn table_references(dir: &Dir) -> String {
     lines.map(text).collect()
 }
 
-#[test]
-fn the_report_is_one_safe_page() {
-    let dir = Dir::ngram();
-    let hostile = "</script><script>alert(1)</script><img/src=x>";
+const HOSTILE: &str = "</script><script>document.title='owned'</script><img/src=x>";
+
+/// A page about lists whose every text tries to be more than text.
+fn hostile_page(dir: &Dir) -> String {
     let lists: String = (0..40)
         .map(|at| {
             let hypotheses = [
-                json!({"text": format!("a mat {hostile}"), "score": -1}),
-                json!({"text": format!("a cat {hostile}"), "score": -1.5 - f64::from(at % 3)}),
+                json!({"text": format!("a mat {HOSTILE}"), "score": -1}),
+                json!({"text": format!("a cat {HOSTILE}"), "score": -1.5 - f64::from(at % 3)}),
             ];
-            let id = format!("{hostile}{at}");
-            json!({"id": id, "session": format!("{hostile}{}", at % 7), "ref": format!("a cat {hostile}"), "hyps": hypotheses})
-                .to_string()
-                + "\n"
+            let (id, session) = (format!("{HOSTILE}{at}"), format!("{HOSTILE}{}", at % 7));
+            let reference = format!("a cat {HOSTILE}");
+            json!({"id": id, "session": session, "ref": reference, "hyps": hypotheses}).to_string() + "\n"
         })
         .collect();
-    let rescored =
-        dir.rescore().args(["--weight", "ngram=1", "--confidence", "--timings"]).stdin(lists).run().code(0);
-    dir.write("rescored", rescored.stdout);
+    let flags = ["--weight", "ngram=1", "--confidence", "--timings"];
+    dir.write("rescored", dir.rescore().args(flags).stdin(lists).run().code(0).stdout);
     let eval =
-        dir.secondpass(["eval", "rescored", "--report", "page.html", "--title", hostile]).run().code(0);
+        dir.secondpass(["eval", "rescored", "--report", "page.html", "--title", HOSTILE]).run().code(0);
     assert!(eval.text().contains("second pass"));
-    let page = String::from_utf8(dir.read("page.html")).expect("UTF-8");
+    String::from_utf8(dir.read("page.html")).expect("UTF-8")
+}
+
+#[test]
+fn the_report_is_one_safe_page() {
+    let page = hostile_page(&Dir::ngram());
     assert!(page.starts_with("<!DOCTYPE html>") && page.trim_end().ends_with("</html>"));
     for bad in ["<script", "<img", "http:", "https:", "NaN", ">inf"] {
         assert!(!page.contains(bad), "{bad}");
@@ -392,5 +395,30 @@ fn the_report_is_one_safe_page() {
     {
         assert!(page.contains(part), "{part}");
     }
-    assert!(page.contains("&lt;/script&gt;&lt;script&gt;alert(1)"));
+    assert!(page.contains("&lt;/script&gt;&lt;script&gt;document.title=&#39;owned&#39;"));
+}
+
+/// What a browser makes of it, scripts on: the same elements, and nothing that ran.
+#[test]
+fn a_browser_sees_what_was_meant() {
+    let names = ["chromium", "chromium-browser", "google-chrome"];
+    let known = |name: &&str| Command::new(name).arg("--version").output().is_ok_and(|o| o.status.success());
+    let Some(browser) = names.iter().find(|name| known(name)) else {
+        crate::skip!("a_browser_sees_what_was_meant", "no Chromium is installed");
+    };
+    let dir = Dir::ngram();
+    let page = hostile_page(&dir);
+    let mut command = Command::new(browser);
+    command.args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--dump-dom"]);
+    command.arg(format!("--user-data-dir={}", dir.path("profile").display()));
+    command.arg(format!("file://{}", dir.path("page.html").display()));
+    let seen = dir.other(command).run();
+    if seen.status.code() != Some(0) || !seen.text().contains("</html>") {
+        crate::skip!("a_browser_sees_what_was_meant", "Chromium does not start here");
+    }
+    let seen = seen.text();
+    for element in ["<svg", "<figure", "<article", "<table", "<rect", "<circle", "<script", "<img"] {
+        assert_eq!(seen.matches(element).count(), page.matches(element).count(), "{element}");
+    }
+    assert!(!seen.contains("<title>owned"));
 }

@@ -24,7 +24,10 @@ pub fn report(all: &Cases, summary: &Summary, arguments: &Args, messages: &Messa
         messages
             .say("the lists have no scores of models: the page has no feature sets and no map of weights");
     }
-    let name = arguments.lists.file_name().map_or("lists".into(), |name| name.to_string_lossy().into_owned());
+    let name = match arguments.lists.file_name().map(|name| name.to_string_lossy()) {
+        Some(name) if name != "-" => name.into_owned(),
+        _ => "lists".into(),
+    };
     let mut bars = vec![row(
         &summary.baseline,
         "",
@@ -259,7 +262,8 @@ fn speaker((name, [before, after]): (&Vec<u8>, &[crate::eval::Tally; 2])) -> Spe
 /// The largest gains and the largest losses: both are the truth.
 fn examples(all: &Cases, scorer: &crate::eval::Scorer) -> Vec<Example> {
     let change = |case: &&Case| case.counts[1].errors() as i64 - case.counts[0].errors() as i64;
-    let mut changed: Vec<&Case> = all.cases.iter().filter(|case| change(case) != 0).collect();
+    let shown = |case: &&Case| change(case) != 0 && case.counts[0].reference <= MOST_WORDS;
+    let mut changed: Vec<&Case> = all.cases.iter().filter(shown).collect();
     // Of equal changes those of short sentences: they show more.
     changed.sort_by_key(|case| (change(case), case.counts[0].reference));
     let wins = changed.iter().filter(|case| change(case) < 0).take(WINS);
@@ -292,6 +296,9 @@ fn notes(summary: &Summary, arguments: &Args) -> Vec<String> {
 
 /// Values of each weight on the map.
 const POINTS: usize = 41;
+
+/// Words of an utterance that anybody reads as an example.
+const MOST_WORDS: u64 = 400;
 
 /// Examples shown.
 const WINS: usize = 10;

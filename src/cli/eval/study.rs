@@ -205,7 +205,8 @@ impl<'a> Study<'a> {
             if list.hypotheses.is_empty() {
                 continue;
             }
-            let Right { words: right, whole } = right(words, &case.reference, &consensus.words);
+            let right = right(words, &case.reference, &consensus.words);
+            let Some(Right { words: right, whole }) = right else { continue };
             outcomes[1].push(consensus.confidence, whole);
             for (word, right) in consensus.words.iter().zip(right) {
                 outcomes[0].push(word.confidence, right);

@@ -35,6 +35,8 @@ pub struct Summary {
     pub utterances: Outcomes,
     /// Milliseconds, rising.
     pub latencies: Vec<f64>,
+    /// Utterances too long to be aligned word by word: they count everywhere but in what changed.
+    pub long: u64,
     most: usize,
     per_speaker: bool,
 }
@@ -70,6 +72,7 @@ impl Summary {
             words: Outcomes::default(),
             utterances: Outcomes::default(),
             latencies: all.cases.iter().filter_map(|case| case.answer.took_ms).collect(),
+            long: 0,
             most: arguments.changes,
             per_speaker: arguments.per_speaker,
         };
@@ -80,7 +83,9 @@ impl Summary {
                 let speaker = case.speaker.clone().unwrap_or_default();
                 summary.speakers.entry(speaker).or_default()[at].add(counts);
             }
-            if summary.compared && summary.changed {
+            if case.counts.iter().any(|counts| cells(counts) > MOST_CELLS) {
+                summary.long += 1;
+            } else if summary.compared && summary.changed {
                 let align = |text: &[u8]| scorer.align(&case.reference, text);
                 let (before, after) = (align(&case.before), align(&case.after));
                 pairs.add(&before, &after);
@@ -101,7 +106,7 @@ impl Summary {
     fn confidences(&mut self, case: &Case, scorer: &crate::eval::Scorer) {
         let Some(confidence) = case.answer.confidence else { return };
         let words = case.words();
-        let right = right(scorer, &case.reference, &words);
+        let Some(right) = right(scorer, &case.reference, &words) else { return };
         self.utterances.push(confidence, right.whole);
         for (word, right) in words.iter().zip(right.words) {
             self.words.push(word.confidence, right);
@@ -308,6 +313,15 @@ pub fn samples(all: &Cases, after: impl IntoIterator<Item = u64>) -> Vec<Sample>
     let keyed = all.cases.iter().zip(after).enumerate();
     group(keyed.map(|(at, (case, after))| (case.speaker.clone().ok_or(at), sample(case, after))))
 }
+
+/// What an alignment takes: words said times words heard.
+fn cells(counts: &Counts) -> u64 {
+    let heard = counts.reference + counts.insertions - counts.deletions;
+    (counts.reference + 1).saturating_mul(heard + 1)
+}
+
+/// A byte each: sixteen thousand words on both sides.
+const MOST_CELLS: u64 = 1 << 28;
 
 /// A probability as it is usually written.
 pub fn p_value(p: f64) -> String {
