@@ -68,6 +68,32 @@ fn f1_a_file_that_cannot_be_opened() {
     }
 }
 
+/// A disk that fails at any moment of a build leaves the old file, and nothing beside it (M5).
+#[test]
+fn f1_a_file_that_cannot_be_built() {
+    let dir = Dir::ngram();
+    let build = |failpoints: &str| {
+        dir.secondpass(["ngram", "build", "lm.arpa", "out", "--type", "trie"])
+            .env("FAILPOINTS", failpoints)
+            .run()
+    };
+    for point in ["ngram::open", "build::create", "build::write", "build::finish"] {
+        for when in ["return", "1*off->return", "3*off->return", "9*off->return"] {
+            dir.write("out", "old");
+            let output = build(&format!("{point}={when}"));
+            if output.status.code() == Some(0) {
+                // It was not called so often.
+                assert!(dir.read("out").starts_with(b"mmap lm ") && when != "return", "{point}={when}");
+                continue;
+            }
+            let output = output.code(2);
+            assert!(output.stderr.contains("failed on purpose"), "{point}={when}: {}", output.stderr);
+            assert_eq!(dir.read("out"), b"old", "{point}={when}");
+            assert_eq!(std::fs::read_dir(dir.path("")).expect("the folder").count(), 2, "{point}={when}");
+        }
+    }
+}
+
 /// A session that fails costs the lists it fails on, not the run.
 #[test]
 fn f1_a_model_that_fails() {

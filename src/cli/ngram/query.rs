@@ -210,15 +210,12 @@ impl Batch {
         self.spans.clear();
         self.ends.clear();
         let mut start = 0;
-        for end in 0..text.len() {
-            if !separates(text[end]) {
-                continue;
-            }
+        for (end, &byte) in text.iter().enumerate().filter(|(_, byte)| separates(**byte)) {
             if start < end {
                 self.spans.push(start..end);
             }
             start = end + 1;
-            if text[end] == b'\n' {
+            if byte == b'\n' {
                 if sentences {
                     self.spans.push(end..end);
                 }

@@ -1,7 +1,6 @@
 //! `secondpass ngram vocab`: ids to words and words to ids.
 
 use std::ffi::OsString;
-use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use crate::cli::End;
@@ -37,8 +36,8 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
         out.push(b'\n');
     };
     for word in &arguments.word {
-        let id = words.id(word.as_bytes());
-        row(id, word.as_bytes());
+        let id = words.id(word.as_encoded_bytes());
+        row(id, word.as_encoded_bytes());
         if id == 0 {
             messages.say(&format!("`{}` is unknown to the model", word.display()));
         }

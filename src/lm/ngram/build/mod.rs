@@ -193,11 +193,14 @@ fn plan_counts(arpa: &Path, counts: &[u64], options: &BuildOptions) -> Result<Pl
                     "values cannot be quantised to {probs} and {backoffs} bits: 1 to 25 for probabilities, 2 to 25 for backoffs"
                 )));
             }
-            // A table of hashes with every n-gram, and the ids of all of them.
+            // A table of hashes with every n-gram, the ids of all of them, and a part of the file.
             let grams = counts[1..].iter().zip(2..).map(|(&count, n)| count.saturating_mul(24 + 4 * n));
             let memory = grams.fold(80 * counts[0], u64::saturating_add);
             let layout = TrieLayout::new(&header, |_| quantise.unwrap_or((0, 0)), |_| array.unwrap_or(0));
-            layout.map(|layout| (layout.sections.end() as u64, memory))
+            layout.map(|layout| {
+                let bytes = layout.sections.end() as u64;
+                (bytes, memory.saturating_add(bytes / 2))
+            })
         }
     };
     let (bytes, memory_bytes) = sizes.map_err(|what| Error::model(arpa, what))?;

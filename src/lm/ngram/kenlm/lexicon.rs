@@ -148,7 +148,7 @@ impl Lexicon {
         match self.index {
             Index::Table(table) => prefetch(&self.bytes, place(table, hash)),
             Index::Sorted { start } => {
-                let share = u128::from(hash) * u128::from(self.bound) >> 64;
+                let share = (u128::from(hash) * u128::from(self.bound)) >> 64;
                 prefetch(&self.bytes, start + 8 * share as usize);
             }
         }

@@ -218,7 +218,7 @@ impl Lookup for Trie {
         let records = self.records(length);
         let Span { begin, end } = *path;
         let first = pivot(begin, end, word, 0, self.words, true);
-        prefetch(&self.bytes, records.start + (first * records.bits() >> 3) as usize);
+        prefetch(&self.bytes, records.start + ((first * records.bits()) >> 3) as usize);
     }
 }
 

@@ -158,6 +158,31 @@ fn info_tells_what_is_where() {
     }
 }
 
+/// Opening a mapped file costs its header and its words: this one, which has a hole of 64 GiB, could
+/// not be read at all (M3).
+#[test]
+#[cfg(target_pointer_width = "64")]
+fn a_mapped_file_is_not_read() {
+    let slots = (64u64 << 30) / 12;
+    // A word (`<unk>`) and 2-grams in tables without slack; no spellings.
+    let counts = vec![1, slots - 1];
+    let header = kenlm::Header { kind: kenlm::Kind::Probing, multiplier: 1.0, spelled: false, counts };
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), header.write()).unwrap();
+    let mut bytes = std::fs::read(file.path()).unwrap();
+    bytes.extend([0, 0, 0, 0, 1, 0, 0, 0]);
+    std::fs::write(file.path(), &bytes).unwrap();
+    file.as_file().set_len(65 << 30).unwrap();
+    // SAFETY: the file is this test's own.
+    #[allow(unsafe_code)]
+    let load = Load::Map(unsafe { Unchanging::promise() });
+    let model = Ngram::open(file.path(), &Options { load, ..Options::default() }).unwrap();
+    assert_eq!(model.counts(), [1, slots - 1]);
+    assert!(model.info().sections.last().unwrap().bytes.end > 60 << 30);
+    assert_eq!(model.score(&[b"a"]).words.len(), 2);
+    finite(&model);
+}
+
 /// Scores are numbers, from every state that a few words lead to.
 fn finite(model: &Ngram) {
     let words: Vec<u32> = (0..model.words().len() as u32).collect();
