@@ -105,21 +105,45 @@ fn mistakes_are_told_and_cost_no_file() {
 #[test]
 fn a_signal_leaves_the_old_model_and_nothing_else() {
     let dir = Dir::new();
-    dir.write("text.txt", text(120_000, 5000));
-    dir.write("lm.arpa", "the old model");
+    let input = text(60_000, 5000);
     std::fs::create_dir(dir.path("temporary")).expect("a folder");
-    let arguments = ["ngram", "train", "text.txt", "-n5", "--memory=32M", "--temp=temporary", "-olm.arpa"];
-    for (name, code, delay) in [("TERM", Some(143), 300), ("INT", Some(130), 3000), ("KILL", None, 3000)] {
-        let mut command = dir.secondpass(arguments).arg("--discount-fallback");
+    let temporary = || std::fs::read_dir(dir.path("temporary")).expect("the folder").count();
+    let arguments =
+        ["ngram", "train", "-n5", "--memory=32M", "--temp=temporary", "-olm.arpa", "--discount-fallback"];
+    // While it waits for more text, and some time after it has all.
+    for (name, code, delay) in [
+        ("TERM", Some(143), None),
+        ("INT", Some(130), None),
+        ("TERM", Some(143), Some(100)),
+        ("INT", Some(130), Some(1000)),
+        ("KILL", None, None),
+        ("KILL", None, Some(1000)),
+    ] {
+        dir.write("lm.arpa", "the old model");
+        let mut command = dir.secondpass(arguments);
         let mut child = command.spawn();
-        std::thread::sleep(Duration::from_millis(delay));
-        assert!(child.try_wait().expect("a child").is_none(), "too fast to be stopped");
+        let mut stdin = child.stdin.take().expect("piped");
+        stdin.write_all(&input).expect("it reads");
+        let held = if let Some(delay) = delay {
+            drop(stdin);
+            std::thread::sleep(Duration::from_millis(delay));
+            None
+        } else {
+            Some(stdin)
+        };
         signal(&child, name);
-        assert_eq!(wait(&mut child).code(), code, "SIG{name}");
+        let status = wait(&mut child);
+        drop(held);
+        assert_eq!(temporary(), 0, "SIG{name}");
+        if delay.is_some() && status.code() == Some(0) {
+            // It was faster.
+            assert!(dir.read("lm.arpa").ends_with(b"\\end\\\n"));
+            continue;
+        }
+        assert_eq!(status.code(), code, "SIG{name} after {delay:?}");
         assert_eq!(dir.read("lm.arpa"), b"the old model");
-        assert_eq!(std::fs::read_dir(dir.path("temporary")).expect("the folder").count(), 0, "SIG{name}");
         if name != "KILL" {
-            assert_eq!(names(&dir), ["lm.arpa", "temporary", "text.txt"], "SIG{name}");
+            assert_eq!(names(&dir), ["lm.arpa", "temporary"], "SIG{name}");
         }
     }
 }

@@ -75,14 +75,13 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
     let decimals = usize::from(arguments.decimals);
     atomic::write(&arguments.output, |out| {
         let failed = |source| Error::io(&arguments.output, source);
-        let buffered = BufWriter::with_capacity(1 << 16, out);
-        if !arguments.output.extension().is_some_and(|extension| extension == "gz") {
-            let mut buffered = buffered;
-            return pruner.write(&mut buffered, decimals);
+        let mut buffered = BufWriter::with_capacity(1 << 16, out);
+        if arguments.output.extension().is_some_and(|extension| extension == "gz") {
+            let mut packed = GzEncoder::new(buffered, Compression::best());
+            pruner.write(&mut packed, decimals)?;
+            return packed.finish().and_then(|mut buffered| buffered.flush()).map_err(failed);
         }
-        let mut packed = GzEncoder::new(buffered, Compression::best());
-        pruner.write(&mut packed, decimals)?;
-        packed.finish().and_then(|mut buffered| buffered.flush()).map_err(failed)
+        pruner.write(&mut buffered, decimals)
     })?;
     messages.say(&format!("wrote {}: {}", arguments.output.display(), listed(&pruner)));
     Ok(End::Done)

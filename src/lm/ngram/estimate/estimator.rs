@@ -5,16 +5,16 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::adjust::{Adjusted, Count, Pruning, adjust};
+use super::adjust::{Count, Pruning, adjust};
 use super::corpus::{Corpus, Vocabulary};
 use super::count::count;
 use super::discount::Discounts;
-use super::interpolate::{Column, Unigrams, interpolate};
+use super::interpolate::Unigrams;
 use super::key::Packing;
-use super::normalise::{FLOAT, PARTS, Shares, codec, normalise};
+use super::normalise::Shares;
+use super::orders::Orders;
 use super::output::{self, Format, Output};
-use super::room::make_room;
-use super::sort::{Pool, Run, RunWriter, Sorter};
+use super::sort::{Pool, Sorter};
 use super::temporary::Folder;
 use super::watch::{Observer, Phase, Watch};
 use crate::{Error, Result};
@@ -254,58 +254,40 @@ impl Estimator {
         let mut watch = Watch::new(observer, Phase::Adjusting, tokens);
         let grams = grams.finish(pool.limit() / 3)?;
         let words = self.corpus.words.len();
-        let Adjusted { unigrams, orders, statistics, counted, kept: counts } =
-            adjust(grams, words, packing, &pruning, &pool, &mut watch)?;
+        let adjusted = adjust(grams, words, packing, &pruning, &pool, &mut watch)?;
         let mut warnings = Vec::new();
         let mut discounts = Vec::with_capacity(order);
-        for (statistics, n) in statistics.iter().zip(1..) {
+        for (statistics, n) in adjusted.statistics.iter().zip(1..) {
             let (found, message) = statistics.discounts(n, options.fallback)?;
             discounts.push(found);
             warnings.extend(message);
         }
 
-        let highest: u64 = counted[1..].iter().sum();
-        let mut watch = Watch::new(observer, Phase::Discounting, highest);
-        let mut waiting = orders;
-        let mut done: Vec<Sorter<L>> = Vec::with_capacity(order);
-        // For each order: its n-grams' weights as contexts.
-        let mut weights: Vec<Run> = Vec::with_capacity(order);
-        for n in 2..=order {
-            let input = waiting.remove(0);
-            spilled += input.spilled();
-            let input = input.finish(pool.limit() / 2)?;
-            let mut output = Sorter::new(&pool, codec(packing, n, PARTS));
-            let mut contexts = RunWriter::new(&self.folder, codec(packing, n - 1, FLOAT));
-            let mut room = |current: &mut Sorter<L>| {
-                let others = waiting.iter_mut().chain(&mut done);
-                make_room(&pool, others.chain(std::iter::once(current)))
-            };
-            let discounts = discounts[n - 1];
-            normalise(n, input, discounts, packing, &mut output, &mut contexts, &mut room, &mut watch)?;
-            done.push(output);
-            weights.push(contexts.finish());
-        }
-        spilled += done.iter().map(Sorter::spilled).sum::<u64>();
+        spilled += adjusted.orders.iter().map(Sorter::spilled).sum::<u64>();
+        let mut watch = Watch::new(observer, Phase::Discounting, adjusted.counted[1..].iter().sum());
+        let orders = Orders { pool, folder: &self.folder, packing };
+        let normalised = orders.normalise(adjusted.orders, &discounts, &mut watch)?;
+        spilled += normalised.grams.iter().map(Sorter::spilled).sum::<u64>();
 
-        let mut watch = Watch::new(observer, Phase::Writing, counts.iter().sum());
         let format =
             Format { words: &self.corpus.words, packing, gzip: options.gzip, threads: options.threads() };
-        let first = unigrams
+        let counts = adjusted
+            .unigrams
             .iter()
             .zip(0usize..)
             .map(|(&adjusted, id)| Count { adjusted, pruned: kept.as_ref().is_some_and(|kept| !kept[id]) });
         let unigrams = Unigrams {
-            adjusted: &unigrams,
+            shares: Shares::of(counts, discounts[0]),
+            adjusted: adjusted.unigrams,
             kept: kept.as_deref(),
-            shares: Shares::of(first, discounts[0]),
             interpolate: options.interpolate_unigrams,
         };
-        let folder = &self.folder;
+        let mut watch = Watch::new(observer, Phase::Writing, adjusted.kept.iter().sum());
         let produce = |output: &mut Output<'_, L>| {
-            write_orders(&counts, packing, folder, &unigrams, done, weights, pool.limit(), output, &mut watch)
+            orders.write(&adjusted.kept, &unigrams, normalised, output, &mut watch)
         };
         let ((), bytes) = output::write(out, format, produce)?;
-        Ok(Summary { counts, seen: counted, discounts, warnings, bytes, spilled })
+        Ok(Summary { counts: adjusted.kept, seen: adjusted.counted, discounts, warnings, bytes, spilled })
     }
 
     /// The memory that is left beside the vocabulary.
@@ -327,35 +309,6 @@ impl Estimator {
         }
         Ok(Pool::new(&self.folder, options.memory - needed, sorters, options.threads()))
     }
-}
-
-#[allow(clippy::too_many_arguments)]
-fn write_orders<const L: usize>(
-    counts: &[u64],
-    packing: Packing,
-    folder: &Folder,
-    unigrams: &Unigrams<'_>,
-    grams: Vec<Sorter<L>>,
-    weights: Vec<Run>,
-    blocks: usize,
-    output: &mut Output<'_, L>,
-    watch: &mut Watch<'_>,
-) -> Result<()> {
-    let lines: String = counts.iter().zip(1..).map(|(count, n)| format!("ngram {n}={count}\n")).collect();
-    output.text(format!("\\data\\\n{lines}"))?;
-    let mut weights = weights.into_iter();
-    let mut column = || weights.next().map(|run| Column::new(run.read()?)).transpose();
-    let mut probabilities = RunWriter::new(folder, codec(packing, 1, FLOAT));
-    output.text("\n\\1-grams:\n".to_owned())?;
-    unigrams.write(packing, column()?, &mut probabilities, output, watch)?;
-    for (grams, n) in grams.into_iter().zip(2..) {
-        output.text(format!("\n\\{n}-grams:\n"))?;
-        let lower = Column::new(probabilities.finish().read()?)?;
-        probabilities = RunWriter::new(folder, codec(packing, n, FLOAT));
-        let grams = grams.finish(blocks)?;
-        interpolate(n, grams, packing, lower, column()?, &mut probabilities, output, watch)?;
-    }
-    output.text("\n\\end\\\n".to_owned())
 }
 
 /// The longest n-grams.

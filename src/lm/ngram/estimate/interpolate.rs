@@ -18,7 +18,7 @@ pub(super) struct Column<const L: usize> {
 /// The words of the model.
 pub(super) struct Unigrams<'a> {
     /// Adjusted counts by id; `<unk>` and `<s>` have none.
-    pub adjusted: &'a [u64],
+    pub adjusted: Vec<u64>,
     pub kept: Option<&'a [bool]>,
     pub shares: Shares,
     /// Whether the mass that discounts free is shared by all words; else `<unk>` has it alone.
@@ -73,34 +73,41 @@ impl Unigrams<'_> {
     }
 }
 
-/// Writes the n-grams of an order above the first. `weights` are those of its n-grams as
-/// contexts, `lower` the probabilities of the order below, `probabilities` what the next order
-/// needs; the highest order has no `weights` and is needed by none.
-pub(super) fn interpolate<const L: usize>(
-    n: usize,
-    mut grams: Merge<L>,
-    packing: Packing,
-    mut lower: Column<L>,
-    mut weights: Option<Column<L>>,
-    probabilities: &mut RunWriter,
-    output: &mut Output<'_, L>,
-    watch: &mut Watch<'_>,
-) -> Result<()> {
-    let highest = weights.is_none();
-    while let Some(gram) = grams.next()? {
-        let parts = Parts::unpack(gram.value);
-        let Some(shorter) = lower.find(packing.without_first(gram.key, 1))? else {
-            return Err(Error::Internal(format!("a {n}-gram whose end is not in the model")));
-        };
-        let p = f64::from(parts.discounted) + f64::from(parts.weight) * f64::from(shorter);
-        if !highest {
-            probabilities.push(Entry { key: gram.key, value: u64::from((p as f32).to_bits()) })?;
+/// The n-grams of one order above the first.
+pub(super) struct Interpolation<const L: usize> {
+    pub n: usize,
+    pub packing: Packing,
+    /// Probabilities of the order below.
+    pub lower: Column<L>,
+    /// Weights of these n-grams as contexts; the highest order has none.
+    pub weights: Option<Column<L>>,
+}
+
+impl<const L: usize> Interpolation<L> {
+    /// Writes them; `probabilities` is what the next order needs.
+    pub fn write(
+        mut self,
+        mut grams: Merge<L>,
+        probabilities: &mut RunWriter,
+        output: &mut Output<'_, L>,
+        watch: &mut Watch<'_>,
+    ) -> Result<()> {
+        let (n, packing, highest) = (self.n, self.packing, self.weights.is_none());
+        while let Some(gram) = grams.next()? {
+            let parts = Parts::unpack(gram.value);
+            let Some(shorter) = self.lower.find(packing.without_first(gram.key, 1))? else {
+                return Err(Error::Internal(format!("a {n}-gram whose end is not in the model")));
+            };
+            let p = f64::from(parts.discounted) + f64::from(parts.weight) * f64::from(shorter);
+            if !highest {
+                probabilities.push(Entry { key: gram.key, value: u64::from((p as f32).to_bits()) })?;
+            }
+            let backoff = backoff(&mut self.weights, gram.key)?;
+            output.gram(n, gram.key, log10(p), backoff)?;
+            watch.advance(1)?;
         }
-        let backoff = backoff(&mut weights, gram.key)?;
-        output.gram(n, gram.key, log10(p), backoff)?;
-        watch.advance(1)?;
+        Ok(())
     }
-    Ok(())
 }
 
 /// log10 of an n-gram's weight as a context: 0 where nothing follows it, none in the highest order.

@@ -24,10 +24,10 @@ impl<const L: usize> Key<L> {
     pub fn right(self, by: u32) -> Self {
         let (limbs, by) = ((by / 64) as usize, by % 64);
         let mut out = [0; L];
-        for at in limbs..L {
+        for (at, out) in out.iter_mut().enumerate().skip(limbs) {
             let low = self.0[at - limbs] >> by;
             let high = if by > 0 && at > limbs { self.0[at - limbs - 1] << (64 - by) } else { 0 };
-            out[at] = low | high;
+            *out = low | high;
         }
         Self(out)
     }
@@ -35,10 +35,10 @@ impl<const L: usize> Key<L> {
     pub fn left(self, by: u32) -> Self {
         let (limbs, by) = ((by / 64) as usize, by % 64);
         let mut out = [0; L];
-        for at in 0..L.saturating_sub(limbs) {
+        for (at, out) in out.iter_mut().enumerate().take(L.saturating_sub(limbs)) {
             let high = self.0[at + limbs] << by;
             let low = if by > 0 && at + limbs + 1 < L { self.0[at + limbs + 1] >> (64 - by) } else { 0 };
-            out[at] = high | low;
+            *out = high | low;
         }
         Self(out)
     }
@@ -198,9 +198,8 @@ mod tests {
             let words: Vec<u32> = words.iter().map(|&word| (u64::from(word) & mask) as u32).collect();
             let a = &words[..n];
             let mut b = words[8..8 + n].to_vec();
-            for at in n.saturating_sub(same)..n {
-                b[at] = a[at];
-            }
+            let end = n.saturating_sub(same)..n;
+            b[end.clone()].copy_from_slice(&a[end]);
             let size = bits as usize * n;
             if size <= 64 {
                 check::<1>(packing, a, &b);

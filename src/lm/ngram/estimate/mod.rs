@@ -51,6 +51,7 @@ mod interpolate;
 mod key;
 mod merge;
 mod normalise;
+mod orders;
 mod output;
 mod room;
 mod sentences;

@@ -230,7 +230,7 @@ fn every_distribution_sums_to_one() {
 
 #[test]
 fn memory_threads_and_splits_of_the_text_change_no_byte() {
-    let text = babble(20_000);
+    let text = babble(12_000);
     for order in [1, 3, 5, 9] {
         let mut options = fallback(Options::new(order));
         options.prune = vec![0, 0, 1][..order.min(3)].to_vec();
