@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use secondpass::lm::ngram::{Ngram, Options, State};
+use secondpass::lm::ngram::{Ngram, Options, State, compact};
 use secondpass::lm::{Job, LanguageModel, Limits};
 use secondpass::tokens::Vocab;
 use secondpass::trie::Builder;
@@ -41,20 +41,26 @@ fn score(bench: &mut Criterion) {
     let tokens: usize = sentences.iter().map(Vec::len).sum();
     let mut group = bench.benchmark_group("ngram-score");
     group.throughput(Throughput::Elements(tokens as u64));
-    group.bench_function("sentences", |b| {
-        b.iter(|| {
-            let mut total = 0.0;
-            for sentence in &sentences {
-                let mut state = model.begin();
-                let mut next = State::default();
-                for &word in sentence {
-                    total += model.full_score(&state, word, &mut next).log10;
-                    std::mem::swap(&mut state, &mut next);
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("model");
+    compact::build(fixture("unicode6.arpa.gz"), &file, &compact::Options::default()).expect("a compact file");
+    let small = Ngram::open(file, &Options::default()).expect("a compact file");
+    for (name, model) in [("sentences", &model), ("sentences, compact file", &small)] {
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                let mut total = 0.0;
+                for sentence in &sentences {
+                    let mut state = model.begin();
+                    let mut next = State::default();
+                    for &word in sentence {
+                        total += model.full_score(&state, word, &mut next).log10;
+                        std::mem::swap(&mut state, &mut next);
+                    }
                 }
-            }
-            black_box(total)
+                black_box(total)
+            });
         });
-    });
+    }
     let mut builder = Builder::default();
     let tries: Vec<_> = sentences
         .chunks(100)

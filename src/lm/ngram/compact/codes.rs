@@ -164,8 +164,10 @@ impl Plan {
         }
         for width in 0..=MAX_SPAN {
             let to = (from + (1 << width)).min(tail.len() - 1);
-            let own =
-                entries + entries / 7 + (entries - tail[to]) * u64::from(width) + 64 * (to - from) as u64;
+            let own = entries * VISIT
+                + entries / 7
+                + (entries - tail[to]) * u64::from(width)
+                + 64 * (to - from) as u64;
             if own >= best.bits {
                 continue;
             }
@@ -247,6 +249,8 @@ impl Writer {
 /// Six fields and two for each layer, in whole lines of the cache.
 const HEADER: usize = 128;
 const LAYERS: usize = 5;
+/// Bits that a layer is taken to cost each entry that comes to it, the one it does cost included.
+const VISIT: u64 = 4;
 /// Layers are at most this wide, so that planning stays short.
 const MAX_SPAN: u32 = 20;
 

@@ -49,9 +49,13 @@ impl Bits {
     pub(super) fn select(&self, bytes: &[u8], k: u64) -> u64 {
         let k = k.min(self.ones);
         let sample = half(bytes, self.samples.wrapping_add(4 * (k / SAMPLE) as usize));
-        let from = u64::from(sample).min(self.blocks - 1);
-        let at = self.last_block(from, k, |at| self.block(bytes, at).before());
-        let block = self.block(bytes, at);
+        let mut at = u64::from(sample).min(self.blocks - 1);
+        let mut block = self.block(bytes, at);
+        // Most often it is there, and no other line of the cache need be looked at.
+        if k.wrapping_sub(block.before()) >= block.ones() {
+            at = self.last_block(at, k, |at| self.block(bytes, at).before());
+            block = self.block(bytes, at);
+        }
         let k = k.wrapping_sub(block.before());
         let pair = (1..PAIRS).filter(|&pair| k >= block.pairs(pair)).count();
         at * BLOCK + block.select(pair, k.wrapping_sub(block.pairs(pair)), 0)
@@ -62,8 +66,12 @@ impl Bits {
     #[inline]
     pub(super) fn select_zero(&self, bytes: &[u8], from: u64, k: u64) -> u64 {
         let zeros = |at: u64| (at * BLOCK).wrapping_sub(self.block(bytes, at).before());
-        let at = self.last_block((from / BLOCK).min(self.blocks - 1), k, zeros);
-        let block = self.block(bytes, at);
+        let mut at = (from / BLOCK).min(self.blocks - 1);
+        let mut block = self.block(bytes, at);
+        if k.wrapping_sub(zeros(at)) >= BLOCK - block.ones().min(BLOCK) {
+            at = self.last_block(at, k, zeros);
+            block = self.block(bytes, at);
+        }
         let k = k.wrapping_sub(zeros(at));
         let pairs = |pair: usize| (pair as u64 * 128).wrapping_sub(block.pairs(pair));
         let pair = (1..PAIRS).filter(|&pair| k >= pairs(pair)).count();
@@ -142,6 +150,12 @@ impl Block<'_> {
     #[inline]
     fn pairs(self, pair: usize) -> u64 {
         if pair == 0 { 0 } else { self.part(0) >> (BEFORE + 9 * (pair as u32 - 1) & 63) & 511 }
+    }
+
+    /// The ones in the block.
+    #[inline]
+    fn ones(self) -> u64 {
+        self.pairs(PAIRS - 1) + u64::from(self.word(WORDS - 1).count_ones())
     }
 
     #[inline]
@@ -295,7 +309,7 @@ const LOW_NIBBLES: u64 = 0x0f0f_0f0f_0f0f_0f0f;
 const LOW_BITS: u64 = 0x0101_0101_0101_0101;
 const HIGH_BITS: u64 = 0x8080_8080_8080_8080;
 /// Every so many ones their block is noted.
-const SAMPLE: u64 = 256;
+const SAMPLE: u64 = 128;
 
 #[cfg(test)]
 mod tests {
