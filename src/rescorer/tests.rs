@@ -113,7 +113,10 @@ impl LanguageModel for Table {
 
 impl TableScorer {
     fn seed(job: &Job) -> u32 {
-        job.start.as_ref().and_then(|carry| carry.0.downcast_ref::<u32>().copied()).unwrap_or(0)
+        let carried = job.start.as_ref().and_then(|carry| carry.0.downcast_ref::<u32>().copied());
+        // Of a tensor that came with the utterance: the sum of its values.
+        let tensor = job.context.iter().find(|tensor| tensor.name == "encoder_out");
+        carried.or(tensor.map(|tensor| tensor.values.iter().sum::<f32>() as u32)).unwrap_or(0)
     }
 }
 
@@ -443,4 +446,110 @@ fn duplicates_are_kept_and_ties_go_to_the_first_pass() {
     };
     rescorer.worker().unwrap().rescore(&mut utterance).unwrap();
     assert_eq!(utterance.hypotheses.iter().map(|h| h.rank).collect::<Vec<_>>(), [1, 2, 3, 4]);
+}
+
+/// Lists with the recogniser's token ids.
+fn with_ids(ids: &[&[u32]], vocabulary: Option<u64>) -> Utterance {
+    let hypotheses = ids.iter().zip(1..).map(|(ids, rank)| Hypothesis {
+        features: vec![("score".into(), 0.0)],
+        ids: Some((*ids).into()),
+        ..Hypothesis::new("a cats", rank)
+    });
+    Utterance { hypotheses: hypotheses.collect(), vocabulary, ..Utterance::default() }
+}
+
+#[test]
+fn token_ids_are_read_by_the_model_whose_vocabulary_they_are() {
+    let vocab = pieces(false);
+    let path = |ids: &[u32]| ids.windows(2).map(|w| f64::from(ln(&*vocab, 0, w[0], w[1]))).sum::<f64>();
+    // `a cats` as it is spelled, otherwise than any text would be, and with something unknown.
+    let (text, odd, unknown) = (path(&[0, 3, 4, 5, 1]), path(&[0, 3, 5, 5, 1]), path(&[0, 4, 3, 2, 1]));
+    let own = vocab.hash();
+    let run = |ids: Option<Option<u64>>, list: Option<u64>| {
+        let mut builder = Rescorer::builder().lm("sub", Arc::new(table(false)), TextMap::default());
+        if let Some(hash) = ids {
+            builder = builder.ids("sub", hash);
+        }
+        let mut utterance = with_ids(&[&[3, 5, 5], &[0, 3, 5, 5, 1], &[4, 3, 2]], list);
+        builder.build().unwrap().worker().unwrap().rescore(&mut utterance).unwrap();
+        utterance.hypotheses.sort_by_key(|h| h.rank);
+        let scores = utterance.hypotheses.iter().map(|h| h.feature("sub").unwrap()).collect::<Vec<_>>();
+        let oov = utterance.hypotheses[2].feature("sub.oov").unwrap();
+        assert!(oov == f64::from(u8::from(scores[0] == scores[1] && scores[1] != scores[2])));
+        scores
+    };
+    let near = |got: &[f64], expected: &[f64]| got.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-5);
+    assert!(near(&run(Some(None), Some(own)), &[odd, odd, unknown]));
+    assert!(near(&run(Some(Some(own)), None), &[odd, odd, unknown]));
+    // Whose ids they are is not said, or they are another's, or the model reads none.
+    for scores in [run(Some(None), None), run(Some(Some(own)), Some(own + 1)), run(None, Some(own))] {
+        assert!(near(&scores, &[text; 3]), "{scores:?}");
+    }
+    let error =
+        Rescorer::builder().lm("sub", Arc::new(table(false)), TextMap::default()).ids("sub", Some(own + 1));
+    assert!(
+        error.build().err().unwrap().to_string().contains("said to be of the vocabulary 0000000000000001")
+    );
+}
+
+#[test]
+fn ids_that_are_no_tokens_cost_the_record() {
+    let rescorer = Rescorer::builder()
+        .lm("sub", Arc::new(table(false)), TextMap::default())
+        .ids("sub", Some(pieces(false).hash()))
+        .build()
+        .unwrap();
+    let mut worker = rescorer.worker().unwrap();
+    let mut lists =
+        [with_ids(&[&[3, 4], &[3, 6]], None), with_ids(&[&[3]], None), with_ids(&[&[u32::MAX]], None)];
+    worker.rescore_batch(&mut lists).unwrap();
+    let reason = |list: &Utterance| match &list.status {
+        Status::Passed(reason) => reason.clone(),
+        _ => String::new(),
+    };
+    assert_eq!(reason(&lists[0]), "sub: hypothesis 2: among its token ids is 6, and the model has 6 tokens");
+    assert_eq!(lists[1].status, Status::Ok);
+    assert!(reason(&lists[2]).contains("something that is none"));
+}
+
+#[test]
+fn token_ids_can_be_mixed_where_they_are_as_many_words_as_the_text() {
+    let lambdas = vec![("sub".to_owned(), 0.4), ("word".to_owned(), 0.6)];
+    let rescorer = Rescorer::builder()
+        .lm("sub", Arc::new(table(false)), TextMap::default())
+        .lm("word", Arc::new(table(true)), TextMap::default())
+        .interpolation(Interpolation::Linear { lambdas, fast: false })
+        .ids("sub", Some(pieces(false).hash()))
+        .build()
+        .unwrap();
+    let plain = linear(0.4, false);
+    let mut lists = [with_ids(&[&[3, 4, 5]], None), with_ids(&[&[3, 5, 5]], None)];
+    rescorer.worker().unwrap().rescore_batch(&mut lists).unwrap();
+    let mix = lists[0].hypotheses[0].feature(MIX).unwrap();
+    assert!((mix - mixed(&plain, "a cats")).abs() < 1e-6);
+    assert!(matches!(&lists[1].status, Status::Passed(reason) if reason.contains("are 1 words, its text 2")));
+}
+
+#[test]
+fn tensors_reach_the_model_that_needs_them() {
+    let needs =
+        Table { spec: Spec { context: vec!["encoder_out".into()], ..table(false).spec }, ..table(false) };
+    let rescorer = Rescorer::builder().lm("las", Arc::new(needs), TextMap::default()).build().unwrap();
+    let mut worker = rescorer.worker().unwrap();
+    let tensor =
+        |name: &str| crate::Tensor { name: name.into(), shape: vec![1, 2], values: [0.5, 1.5].into() };
+    let list = |tensors: Vec<crate::Tensor>| Utterance {
+        context: tensors.into(),
+        ..Utterance::new("u", [("a", -5.0), ("cat", -1.0)])
+    };
+    let mut lists = [list(vec![tensor("other"), tensor("encoder_out")]), list(vec![tensor("other")])];
+    worker.rescore_batch(&mut lists).unwrap();
+    // The model's own start depends on the tensor.
+    let vocab = pieces(false);
+    let expected = f64::from(ln(&*vocab, 2, 0, 3) + ln(&*vocab, 2, 3, 1));
+    let cat = lists[0].hypotheses.iter().find(|h| h.rank == 1).unwrap();
+    assert!((cat.feature("las").unwrap() - expected).abs() < 1e-6);
+    assert!(
+        matches!(&lists[1].status, Status::Passed(reason) if reason.contains("las needs the tensor `encoder_out`"))
+    );
 }

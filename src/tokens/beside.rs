@@ -3,15 +3,16 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Characters, List, Pieces, Specials, Symbols, Vocab};
+use super::{Characters, HuggingFace, List, Pieces, Specials, Symbols, Vocab};
 use crate::{Error, Result};
 
 /// What a configuration says about a model's vocabulary; by default nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Choice {
-    /// `words`, `characters` or `sentencepiece`; `auto` or none: by what is in the files.
+    /// `words`, `characters`, `sentencepiece` or `huggingface`; `auto` or none: by what is in the files.
     pub kind: Option<String>,
-    /// The files, instead of those beside the model: a SentencePiece model, a list of symbols, or both.
+    /// The files, instead of those beside the model: a SentencePiece model, a list of symbols, or both; or
+    /// a `tokenizer.json`.
     pub files: Vec<PathBuf>,
 }
 
@@ -21,7 +22,7 @@ pub struct Choice {
 /// Where the model names no special tokens, those that the files name count. Of the files beside a
 /// model the usual names are looked for: `bpe.model` and other names of SentencePiece models;
 /// `tokens.txt`, `units.txt`, `lang_char.txt`, `token_list.txt`, `words.txt`, and ESPnet's
-/// `config.yaml`. Where a SentencePiece model and a list of pieces lie there, ids are the list's.
+/// `config.yaml`; `tokenizer.json`, which counts before them. Where a SentencePiece model and a list of pieces lie there, ids are the list's.
 ///
 /// # Errors
 /// If the kind is unknown, a file is missing or damaged, or an id is not below `size`.
@@ -64,11 +65,15 @@ pub fn open(
             };
             pieces(path, list.as_ref(), size, specials)
         }
+        "huggingface" => {
+            let path = files.json.as_deref().ok_or_else(|| missing(folder, &["tokenizer.json"]))?;
+            Ok(Arc::new(HuggingFace::open(path, size, specials)?))
+        }
         "auto" => auto(folder, &files, size, specials),
         _ => Err(Error::model(
             folder,
             format!(
-                "unknown tokenizer {kind:?}; secondpass.tokenizer is \"words\" or \"sentencepiece\", or \"characters\""
+                "unknown tokenizer {kind:?}; secondpass.tokenizer is \"words\" or \"sentencepiece\", \"characters\" or \"huggingface\""
             ),
         )),
     }
@@ -91,6 +96,13 @@ pub fn beside(
 
 /// By what is in the files.
 fn auto(folder: &Path, files: &Files, size: usize, specials: Specials) -> Result<Arc<dyn Vocab>> {
+    if let Some(path) = &files.json {
+        match HuggingFace::open(path, size, specials) {
+            // One that cannot be read may have a SentencePiece model beside it.
+            Err(_) if files.model.is_some() => {}
+            opened => return Ok(Arc::new(opened?)),
+        }
+    }
     let list = files.list.as_deref().map(|path| List::open(path, size).map(|list| (path, list)));
     let words = |path: &Path| -> Result<Arc<dyn Vocab>> {
         let specials = specials.or(|| List::open(path, size))?;
@@ -181,6 +193,8 @@ struct Files {
     model: Option<PathBuf>,
     /// A list of pieces or characters, or of whatever the only list there is has.
     list: Option<PathBuf>,
+    /// Hugging Face's `tokenizer.json`.
+    json: Option<PathBuf>,
     /// Kaldi's and icefall's `words.txt`.
     words: Option<PathBuf>,
 }
@@ -198,7 +212,8 @@ impl Files {
             };
             let list = find(&LISTS)
                 .or_else(|| std::fs::read(&espnet).ok().filter(|bytes| lists(bytes)).map(|_| espnet));
-            return Ok(Self { model: find(&MODELS), list, words: find(&["words.txt"]) });
+            let (json, words) = (find(&["tokenizer.json"]), find(&["words.txt"]));
+            return Ok(Self { model: find(&MODELS), list, json, words });
         }
         let mut files = Self::default();
         for path in named {
@@ -206,7 +221,11 @@ impl Files {
             // A SentencePiece model is no text: it has the types of its pieces as control characters.
             let model = bytes.contains(&0)
                 || bytes.first() == Some(&0x0a) && bytes.iter().take(64).any(|&b| b < 0x09);
-            let place = if model { &mut files.model } else { &mut files.list };
+            let place = match model {
+                true => &mut files.model,
+                false if bytes.trim_ascii_start().first() == Some(&b'{') => &mut files.json,
+                false => &mut files.list,
+            };
             if place.replace(path.clone()).is_some() {
                 return Err(Error::Config(format!(
                     "{}: a second vocabulary file of its kind; name one list and one SentencePiece model at most",

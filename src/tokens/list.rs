@@ -89,6 +89,11 @@ impl List {
         }
     }
 
+    /// The list with these symbols by their ids.
+    pub(super) fn of(symbols: Vec<Option<Box<[u8]>>>) -> Self {
+        Self { symbols }
+    }
+
     /// By id; `None` where no symbol has it.
     pub fn symbols(&self) -> &[Option<Box<[u8]>>] {
         &self.symbols
@@ -105,8 +110,9 @@ impl List {
         let find = |names: &[&str]| {
             names.iter().find_map(|name| self.iter().find(|(s, _)| s.eq_ignore_ascii_case(name.as_bytes())))
         };
-        let eos = find(&["</s>", "<eos>", "<sos/eos>", "<|endoftext|>"]).map(|(_, id)| id);
-        let bos = find(&["<s>", "<sos>", "<bos>", "<sos/eos>"]).map(|(_, id)| id);
+        let eos = find(&["</s>", "<eos>", "<sos/eos>", "<|endoftext|>", "<|end_of_text|>"]).map(|(_, id)| id);
+        let bos = find(&["<s>", "<sos>", "<bos>", "<sos/eos>", "<|begin_of_text|>", "<|endoftext|>"])
+            .map(|(_, id)| id);
         Specials { bos: bos.or(eos), eos, unk: self.iter().find(|(s, _)| is_unknown(s)).map(|(_, id)| id) }
     }
 

@@ -553,3 +553,33 @@ proptest! {
         }
     }
 }
+
+/// Token ids under the names of other toolkits, and what is none.
+#[test]
+fn token_ids_come_along() {
+    let ids = |member: &str| {
+        let line = format!("{{\"hyps\":[{{\"text\":\"a\",{member}}}]}}");
+        let record = Reader::new(OwnNames::default()).read(line.as_bytes()).unwrap();
+        record.utterance.hypotheses[0].ids.as_deref().map(<[u32]>::to_vec)
+    };
+    assert_eq!(ids(r#""token_ids":[3, 4,5]"#), Some(vec![3, 4, 5]));
+    assert_eq!(ids(r#""tokens":[7]"#), Some(vec![7]));
+    assert_eq!(ids(r#""tokens":["\u2581A","B"],"token_ids":[1,2]"#), Some(vec![1, 2]));
+    assert_eq!(ids(r#""tokens":[9],"token_ids":[1,2]"#), Some(vec![1, 2]));
+    assert_eq!(ids(r#""rec_token":"A B","rec_tokenid":"12 3""#), Some(vec![12, 3]));
+    assert_eq!(ids(r#""token_ids":[]"#), Some(vec![]));
+    assert_eq!(
+        ids(r#""token_ids":[1,-2,3.5,4294967296,null]"#),
+        Some([1].into_iter().chain([u32::MAX; 4]).collect())
+    );
+    for none in [r#""tokens":["A","B"]"#, r#""tokens":"A B""#, r#""tokens":null"#, r#""ids":{"a":1}"#] {
+        assert_eq!(ids(none), None, "{none}");
+    }
+    let mut reader = Reader::new(OwnNames::default());
+    let parallel = r#"{"text":["a","b"],"lm_score":[-1,-2],"token_ids":[[1,2],[3]],"vocab_hash":"00000000000000ffabcd"}"#;
+    let record = reader.read(parallel.as_bytes()).unwrap();
+    assert_eq!(record.utterance.hypotheses[1].ids.as_deref(), Some(&[3][..]));
+    assert_eq!(record.utterance.vocabulary, Some(255));
+    let error = reader.read(br#"{"hyps":["a"],"vocab_hash":"xyz"}"#).unwrap_err().to_string();
+    assert!(error.contains("hexadecimal"), "{error}");
+}
