@@ -266,6 +266,11 @@ impl Builder {
                     "two models are called `{name}`; write NAME=FILE for one of them"
                 )));
             }
+            if !self.score_eos && lm.model.spec().grain == Grain::Sentence {
+                return Err(Error::Config(format!(
+                    "`{name}` scores whole sentences, </s> with them; it cannot leave </s> out"
+                )));
+            }
             if !self.bos && lm.model.spec().carries {
                 return Err(Error::Config(format!(
                     "`{name}` cannot score without <s>: it has no other first context"

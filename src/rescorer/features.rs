@@ -189,11 +189,14 @@ pub(super) fn set(
     Ok(())
 }
 
-/// The words of the first hypothesis, `</s>` last; nothing for models without word scores.
+/// The words of the first hypothesis, `</s>` last; their scores are NaN for models that score sentences.
 pub(super) fn words(view: &View, scores: &Scores) -> Vec<WordScore> {
-    let (Scores::Nodes { ln, order, boundary }, Some(&end)) = (scores, view.trie.ends.first()) else {
-        return Vec::new();
+    let Some(&end) = view.trie.ends.first() else { return Vec::new() };
+    let (ln, order, boundary) = match scores {
+        Scores::Nodes { ln, order, boundary } => (&ln[..], &order[..], &boundary[..]),
+        Scores::Sentences(_) => (&[][..], &[][..], &[][..]),
     };
+    let ln = |node: u32| ln.get(node as usize).map_or(f64::NAN, |&ln| f64::from(ln));
     let mut nodes: Vec<u32> = view.trie.path(end).collect();
     nodes.reverse();
     let mut spans = view.words[0].clone();
@@ -210,7 +213,7 @@ pub(super) fn words(view: &View, scores: &Scores) -> Vec<WordScore> {
         let after = if at == nodes.len() { 0.0 } else { mass(span.last().copied().unwrap_or(before)) };
         let last = span.last().map_or(0, |&node| order.get(node as usize).copied().unwrap_or(0));
         WordScore {
-            ln: span.iter().map(|&node| f64::from(ln[node as usize])).sum(),
+            ln: span.iter().map(|&node| ln(node)).sum(),
             boundary: after - mass(before),
             tokens,
             order: last,

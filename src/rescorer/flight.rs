@@ -36,15 +36,14 @@ pub struct Finished {
     pub utterance: Utterance,
     /// States after the winner, if they were asked for; one for each model.
     pub carries: Carries,
-    /// Word scores of the first hypothesis as it came, if they were asked for and every model
-    /// gives them; one for each model.
+    /// Word scores of the first hypothesis as it came, if they were asked for; one list for each model.
     pub details: Vec<Vec<WordScore>>,
 }
 
 /// One word's score under one model; the last of a sentence is `</s>`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct WordScore {
-    /// Natural log probability, without any penalty.
+    /// Natural log probability, without any penalty; NaN from a model that scores whole sentences.
     pub ln: f64,
     /// What makes it the probability of a whole word where words have several tokens: natural log of
     /// P(a word starts or the sentence ends) after it, over the same before it. 0 unless models are

@@ -44,6 +44,54 @@ fn score_agrees_with_an_independent_implementation() {
     }
 }
 
+/// The command line on exports of other toolkits, through the vocabulary beside them.
+#[test]
+fn score_and_inspect_take_what_other_toolkits_export() {
+    let library = crate::runtime!("score_and_inspect_take_what_other_toolkits_export");
+    let dir = Dir::new();
+    for (model, facts) in [
+        ("icefall-no-state", ["its states made inputs and outputs", "one step for each distinct history"]),
+        ("icefall-with-state", ["log probabilities of the first position", "h0 -> next_h0"]),
+        ("espnet-transformer", ["cache_0 -> out_cache_0", "histories of equal length batched"]),
+        ("wlm-dynamo", ["input int64 [35, 1]", "its fixed sizes freed"]),
+        ("keras-next-word", ["probabilities of the last position", "distinct window of 10 tokens"]),
+        ("hf-gpt-with-past", ["0, 0 (config.json)", "whole sentences, those of similar length"]),
+        ("icefall-no-state-int8", ["negative log probabilities for a sentence", "adds <s> and </s> itself"]),
+    ] {
+        let path = fixture(&format!("models/foreign/{model}/model.onnx"));
+        let run = dir.secondpass(["inspect"]).arg(&path).ort(library).run().code(0);
+        let text = run.text();
+        for fact in facts {
+            assert!(text.contains(fact), "{model}: no `{fact}` in\n{text}");
+        }
+        assert_eq!(run.stderr.contains("dynamically quantised"), model.ends_with("int8"), "{}", run.stderr);
+        let symbols = String::from_utf8(read(&format!("models/foreign/{model}/tokens.txt"))).expect("UTF-8");
+        let symbols: Vec<&str> = symbols.lines().filter_map(|line| line.split(' ').next()).collect();
+        let sentences = expected(&format!("foreign/{model}"));
+        let words = |sentence: &Value| -> String {
+            let ids = sentence["ids"].as_array().expect("a list");
+            let words = ids[..ids.len() - 1].iter().map(|id| symbols[id.as_u64().expect("an id") as usize]);
+            words.collect::<Vec<_>>().join(" ") + "\n"
+        };
+        let text: String = sentences.iter().map(words).collect();
+        let score =
+            || dir.secondpass(["score", "--json", "--rnnlm"]).arg(&path).ort(library).stdin(text.clone());
+        let near = if model.ends_with("int8") { 0.5 } else { 1e-5 };
+        for (sentence, got) in sentences.iter().zip(score().run().code(0).json()) {
+            let total = sentence["total"].as_f64().expect("a number");
+            let ln = got["scores"]["rnnlm"].as_f64().expect("a number");
+            let tokens = got["tokens"]["rnnlm"].as_u64().expect("a number");
+            assert!((ln - total).abs() <= near * tokens as f64, "{model}: {ln} for {sentence}");
+        }
+        // One number for a sentence cannot be had without its end.
+        let code = if model.ends_with("int8") { 2 } else { 0 };
+        score().arg("--no-eos").run().code(code);
+    }
+    let masked = fixture("models/foreign/masked/model.onnx");
+    let output = dir.secondpass(["inspect"]).arg(masked).ort(library).run().code(2);
+    assert!(output.stderr.contains("not causal") && output.text().contains("input_ids"), "{}", output.stderr);
+}
+
 #[test]
 fn an_empty_line_is_the_empty_sentence() {
     let dir = Dir::ngram();

@@ -133,6 +133,13 @@ def make(folder) -> None:
     for name, past, places in (("hf-gpt", False, True), ("hf-gpt-legacy", False, False), ("hf-gpt-with-past", True, True)):
         write(folder / name, causal(net, past, places), symbols, cases, **facts)
         (folder / name / "config.json").write_text(config)
+    # Exported from an example of one sentence, with nothing said about sizes.
+    fixed = causal(net, False, False)
+    for value in (*fixed.graph.input, *fixed.graph.output):
+        for dim, size in zip(value.type.tensor_type.shape.dim, (1, 16)):
+            dim.dim_value = size
+    cases = [(ids, net.log_probabilities(ids, 0)) for ids in random_sentences(4, range(2, 24), 0, (0, 1, 2, 5, 15, 30))]
+    write(folder / "hf-gpt-fixed", fixed, symbols, cases, **facts)
     write(folder / "masked", causal(net, False, False, mask=False), symbols, [], **(facts | {"run": "refused"}))
     wenet(folder / "wenet-decoder")
 

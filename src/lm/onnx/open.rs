@@ -227,7 +227,7 @@ fn improved(mut old: Candidate) -> Candidate {
         return old;
     }
     let (mut tried, mut why) = (false, String::new());
-    for (free, states) in [(false, true), (true, false), (true, true)] {
+    for (free, states) in [(true, true), (false, true), (true, false)] {
         let attempt = change(&old, free, states).and_then(|new| new.map(|new| same(&old, new)).transpose());
         match attempt {
             Ok(Some(mut new)) => {
@@ -263,10 +263,8 @@ fn improved(mut old: Candidate) -> Candidate {
 fn change(old: &Candidate, free: bool, states: bool) -> Result<Option<Candidate>> {
     let tokens = &old.signature.tokens;
     let bound = tokens.length.is_some_and(|length| length > 1) || tokens.batch.is_some();
-    if free != bound
-        || matches!(old.signature.run, Run::Window(_))
-        || states != old.signature.states.is_empty()
-    {
+    let window = matches!(old.signature.run, Run::Window(_));
+    if free != bound || window || (states && !old.signature.states.is_empty()) {
         return Ok(None);
     }
     let (mut source, mut graph) = (old.source.clone(), old.graph.clone());
@@ -275,9 +273,12 @@ fn change(old: &Candidate, free: bool, states: bool) -> Result<Option<Candidate>
     signature.states.clone_from(&old.signature.states);
     signature.layout = old.signature.layout;
     if free {
-        let batches: Vec<(String, usize)> =
-            old.signature.states.iter().map(|state| (state.input.clone(), state.batch)).collect();
-        (source, graph) = stage(&source, rewrite::free_sizes(&graph, &tokens.ids.name, &batches))?;
+        let batches: Vec<(&str, usize)> =
+            old.signature.states.iter().map(|state| (&*state.input, state.batch)).collect();
+        let fills = old.signature.fills.iter().map(|fill| &fill.ids);
+        let grids = fills.chain(&old.signature.lengths).chain(&old.signature.targets);
+        let grids: Vec<&str> = grids.map(|ids| &*ids.name).collect();
+        (source, graph) = stage(&source, rewrite::free_sizes(&graph, &tokens.ids.name, &grids, &batches))?;
         (signature.tokens.length, signature.tokens.batch) = (None, None);
     }
     if states {
@@ -318,7 +319,9 @@ fn change(old: &Candidate, free: bool, states: bool) -> Result<Option<Candidate>
     let facts = Facts { graph: &graph, dynamic: false };
     let signature =
         probe::settle(&mut runner, &draft, facts).map_err(|what| Error::model(&source.path, what))?;
-    if signature.run != Run::Steps {
+    // Without states that could be kept, any length is a gain too.
+    let gain = signature.run == Run::Steps || (free && !states && signature.run == Run::Sentences);
+    if !gain {
         return Err(Error::model(&source.path, "cannot be run in steps"));
     }
     Ok(Some(Candidate { source, graph, draft, signature, runner, plan: old.plan }))
@@ -390,7 +393,10 @@ fn sentences(signature: &Signature) -> Trie {
     };
     let mut builder = trie::Builder::default();
     builder.start(signature.bos);
-    for (first, count) in [(0, 0), (1, 1), (1, 3), (1, 8), (3, 5)] {
+    // As long as the model can take.
+    let most = signature.tokens.length.map_or(8, |length| length.saturating_sub(1).min(64) as u32);
+    for (first, count) in [(0, 0), (1, 1), (1, 3), (1, 8), (3, 5), (2, most)] {
+        let count = count.min(most);
         let mut ids: Vec<u32> = (first..first + count).map(word).collect();
         ids.push(signature.eos);
         let words: Vec<u32> = (0..ids.len() as u32).collect();

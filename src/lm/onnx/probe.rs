@@ -293,7 +293,14 @@ impl<'a> Trial<'a> {
             let told = self.draft.sidecar.scores;
             let negative = seen.scores.iter().all(|&value| value >= 0.0);
             self.signature.kind = told.unwrap_or(if negative { Kind::NegativeLog } else { Kind::LogProbs });
-            self.signature.found("tried", format!("one {} for a sentence", self.signature.kind), "its sign");
+            let what = match self.signature.adds_ends {
+                true => format!(
+                    "one of {} for a sentence, to which the graph adds <s> and </s> itself",
+                    self.signature.kind
+                ),
+                false => format!("one of {} for a sentence", self.signature.kind),
+            };
+            self.signature.found("tried", what, "its sign");
             return Ok(());
         }
         let positions = if matches!(self.signature.layout, Layout::Each { .. }) { length } else { 1 };

@@ -53,9 +53,10 @@ pub fn float_ends(graph: &Graph, tokens: &str) -> Vec<Edit> {
     edits
 }
 
-/// Frees the sizes that `tokens` was exported with, and the batch size of the `states` (with the place of
-/// the batch among their dimensions). Sound only if nothing inside has the sizes built in.
-pub fn free_sizes(graph: &Graph, tokens: &str, states: &[(String, usize)]) -> Vec<Edit> {
+/// Frees the sizes that `tokens` and the inputs of its shape (`grids`: masks, positions, ..) were exported
+/// with, and the batch size of the `states` (with the place of the batch among their dimensions). Sound only
+/// if nothing inside has the sizes built in.
+pub fn free_sizes(graph: &Graph, tokens: &str, grids: &[&str], states: &[(&str, usize)]) -> Vec<Edit> {
     let free = |name: &str| Dim::Symbol(name.to_owned());
     let mut edits = vec![Edit::ForgetShapes];
     for input in &graph.inputs {
@@ -65,6 +66,8 @@ pub fn free_sizes(graph: &Graph, tokens: &str, states: &[(String, usize)]) -> Ve
             dims.iter_mut().zip(names).for_each(|(dim, name)| *dim = free(name));
         } else if let Some((_, batch)) = states.iter().find(|(name, _)| *name == input.name) {
             dims[*batch] = free("secondpass_batch");
+        } else if grids.contains(&&*input.name) {
+            dims.fill(Dim::Unknown);
         } else {
             continue;
         }

@@ -35,7 +35,7 @@ pub struct Projection {
     pub matrix: String,
     /// Whether the matrix is stored [V, H]; else [H, V].
     pub by_token: bool,
-    /// The initialiser that holds its bias [V].
+    /// The initialiser that holds its bias, `[V]`.
     pub bias: Option<String>,
     /// The tensor it writes.
     pub logits: String,

@@ -30,6 +30,15 @@ pub(super) struct Path {
     pub length: usize,
 }
 
+/// Where a path lies in a batch.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    pub row: usize,
+    /// Positions `from..from + count` of it.
+    pub from: usize,
+    pub count: usize,
+}
+
 enum Answer {
     Nodes {
         ln: Vec<f32>,
@@ -95,17 +104,16 @@ impl Flight {
         ids[start..].reverse();
     }
 
-    /// Takes the scores of positions `from..` of a path, as far as `outputs` has them, from its row.
+    /// Takes the scores of the positions of a path that `outputs` has.
     pub fn receive(
         &mut self,
         path: usize,
         signature: &Signature,
         outputs: &Outputs<'_>,
-        row: usize,
-        from: usize,
-        count: usize,
+        place: Place,
         starts: &[u32],
     ) {
+        let Place { row, from, count } = place;
         let Path { node, length } = self.paths[path];
         let trie = &self.job.trie;
         match &mut self.answer {
@@ -123,8 +131,8 @@ impl Flight {
                 let mut fed: Vec<u32> = trie.path(node).collect();
                 fed.push(ROOT);
                 fed.reverse();
-                for at in from..length.min(from + count) {
-                    let node = fed[at] as usize;
+                for (at, &node) in fed.iter().enumerate().take(length.min(from + count)).skip(from) {
+                    let node = node as usize;
                     if std::mem::replace(&mut seen[node], true) {
                         continue;
                     }

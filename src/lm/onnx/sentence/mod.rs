@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Instant;
 
-use flight::Flight;
+use flight::{Flight, Place};
 
 use super::kernel::MAX_OUTPUT_BYTES;
 use super::session::{Batch, Runner};
@@ -165,7 +165,8 @@ impl SentenceScorer {
             let next = self.runner.run(&signature, batch, |outputs| {
                 for (row, &(slot, path)) in rows.iter().enumerate() {
                     if let Some(flight) = &mut flights[slot] {
-                        flight.receive(path, &signature, &outputs, row, from, length.max(1), starts);
+                        let place = Place { row, from, count: length.max(1) };
+                        flight.receive(path, &signature, &outputs, place, starts);
                     }
                 }
                 outputs.states.iter().map(|(_, values)| values.to_vec()).collect::<Vec<_>>()

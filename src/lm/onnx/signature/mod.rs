@@ -26,7 +26,7 @@ pub struct Signature {
     pub family: String,
     /// Input: token ids.
     pub tokens: Tokens,
-    /// Input: how many tokens of each row count, [N].
+    /// Input: how many tokens of each row count, `[N]`.
     pub lengths: Option<Ids>,
     /// Inputs whose values follow from the tokens' number.
     pub fills: Vec<Fill>,
@@ -145,7 +145,7 @@ pub enum Layout {
     Last,
     /// The first, [N, V].
     First,
-    /// One score for a row, [N].
+    /// One score for a row, `[N]`.
     Sentence,
 }
 

@@ -1,5 +1,6 @@
 //! The numbers of a model that its tensors do not show: special tokens, and the size of its vocabulary.
 
+use std::io::Read;
 use std::path::Path;
 
 use super::super::graph::{Dim, Graph, Walk};
@@ -42,7 +43,7 @@ impl Specials {
         let config = folder.join("config.json");
         let config: serde_json::Value = std::fs::File::open(config)
             .ok()
-            .and_then(|file| serde_json::from_reader(std::io::BufReader::new(file)).ok())
+            .and_then(|file| serde_json::from_reader(std::io::BufReader::new(file.take(MOST_BYTES))).ok())
             .unwrap_or_default();
         let symbols = symbols(folder);
         let find = |told: Option<u32>, name: &str, keys: [&str; 2], json: &str, spellings: &[&str]| {
@@ -153,5 +154,5 @@ fn symbols(folder: &Path) -> Vec<(String, u32)> {
 const VERSION: u32 = 1;
 const STARTS: [&str; 6] = ["<s>", "<sos>", "<bos>", "<sos/eos>", "<|startoftext|>", "[BOS]"];
 const ENDS: [&str; 6] = ["</s>", "<eos>", "<sos/eos>", "<|endoftext|>", "<end>", "[EOS]"];
-/// A list of symbols has a few megabytes.
+/// A list of symbols has a few megabytes, a configuration less.
 const MOST_BYTES: u64 = 64 << 20;

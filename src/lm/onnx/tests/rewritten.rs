@@ -9,22 +9,23 @@ use crate::lm::onnx::OnnxLm;
 use crate::lm::onnx::graph::{Graph, rewrite, values};
 use crate::lm::onnx::session::{Batch, Device, Plan, Runner, Source};
 use crate::lm::onnx::signature::sidecar_path;
-use crate::lm::{LanguageModel, Limits, Scores};
+use crate::lm::{Job, LanguageModel, Limits, Scores};
 use crate::testing::runtime_or_skip;
 
-/// Total score of each sentence.
-fn totals(lm: &OnnxLm, case: &Case) -> Vec<f64> {
+/// Total score of each sentence, and ln of the mass of word starts after every history, if the model gives
+/// that.
+fn totals(lm: &OnnxLm, case: &Case) -> (Vec<f64>, Option<Vec<f32>>) {
     let limits = Limits { rows: 64, step_time: None, alone: false, threads: 1 };
     let mut scorer = lm.scorer(&limits).unwrap();
     let trie = trie(lm.signature().bos, &case.sentences());
-    let slot = scorer.submit(job(&trie, Arc::new([]))).unwrap();
+    let slot = scorer.submit(Job { boundaries: true, ..job(&trie, case.context()) }).unwrap();
     loop {
         match scorer.take(slot) {
             std::task::Poll::Pending => scorer.step().unwrap(),
-            std::task::Poll::Ready(Ok(Scores::Sentences(totals))) => return totals,
-            std::task::Poll::Ready(Ok(Scores::Nodes { ln, .. })) => {
+            std::task::Poll::Ready(Ok(Scores::Sentences(totals))) => return (totals, None),
+            std::task::Poll::Ready(Ok(Scores::Nodes { ln, boundary, .. })) => {
                 let total = |&end: &u32| trie.path(end).map(|node| f64::from(ln[node as usize])).sum();
-                return trie.ends.iter().map(total).collect();
+                return (trie.ends.iter().map(total).collect(), Some(boundary));
             }
             std::task::Poll::Ready(Err(error)) => panic!("{}: {error}", case.name),
         }
@@ -54,9 +55,15 @@ fn a_rewritten_model_scores_as_the_file_does() {
         let path = copy(case, folder.path());
         std::fs::write(sidecar_path(&path), "rewrite = false\n").unwrap();
         let plain = open(&path).unwrap();
-        assert_ne!(plain.signature().run, lm.signature().run, "{}", case.name);
+        assert!(plain.signature().findings.iter().all(|finding| finding.what != "rewritten"));
         let sentences = case.sentences();
-        for (((ids, _), a), b) in sentences.iter().zip(totals(&lm, case)).zip(totals(&plain, case)) {
+        let ((new, new_masses), (old, old_masses)) = (totals(&lm, case), totals(&plain, case));
+        let (new_masses, old_masses) = (new_masses.unwrap(), old_masses.unwrap_or_default());
+        assert!(new_masses.iter().any(|&mass| mass < -0.01));
+        for (a, b) in new_masses.iter().zip(&old_masses) {
+            assert!((a - b).abs() <= 1e-5 * (1.0 + a.abs() / 10.0), "{}: masses {a} and {b}", case.name);
+        }
+        for (((ids, _), a), b) in sentences.iter().zip(new).zip(old) {
             let apart = (a - b).abs() / ids.len() as f64;
             assert!(apart <= 1e-5 * (1.0 + a.abs() / 10.0), "{}: {a} and {b}", case.name);
         }
