@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::combine::Weights;
 use crate::lm::LanguageModel;
-use crate::lm::ngram::Ngram;
+use crate::lm::ngram::{Ngram, PieceNgram};
 use crate::lm::onnx::{OnnxLm, OnnxOptions};
 use crate::rescorer::{Builder, Interpolation, Rescorer};
 use crate::tokens::TextMap;
@@ -73,6 +73,12 @@ pub struct LmConfig {
     /// `keep` or `spell`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub digits: Option<String>,
+    /// `keep` or `nfc`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unicode: Option<String>,
+    /// Of an n-gram model over subword pieces: the SentencePiece model that cuts words into them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pieces: Option<PathBuf>,
 }
 
 /// What kind of model a file holds.
@@ -109,6 +115,7 @@ impl Config {
         let folder = path.parent().unwrap_or(Path::new(""));
         for lm in &mut config.lm {
             lm.path = folder.join(&lm.path);
+            lm.pieces = lm.pieces.take().map(|pieces| folder.join(pieces));
         }
         Ok(config)
     }
@@ -123,6 +130,7 @@ impl Config {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         for lm in &mut config.lm {
             lm.path = relative(&lm.path, folder);
+            lm.pieces = lm.pieces.take().map(|pieces| relative(&pieces, folder));
         }
         let text = toml::to_string(&config).map_err(|error| Error::Config(error.to_string()))?;
         let temporary = path.with_extension("toml.part");
@@ -205,7 +213,13 @@ impl LmConfig {
     fn open(&self, onnx: &OnnxOptions) -> Result<Arc<dyn LanguageModel>> {
         Ok(match self.kind() {
             Kind::Neural => Arc::new(OnnxLm::open(&self.path, &self.name, onnx)?),
-            Kind::Ngram => Arc::new(Ngram::open(&self.path, &Default::default())?),
+            Kind::Ngram => {
+                let ngram = Ngram::open(&self.path, &Default::default())?;
+                match &self.pieces {
+                    Some(pieces) => Arc::new(PieceNgram::new(ngram, pieces)?),
+                    None => Arc::new(ngram),
+                }
+            }
         })
     }
 
@@ -219,6 +233,9 @@ impl LmConfig {
         }
         if let Some(digits) = &self.digits {
             map.digits = word("digits", digits)?;
+        }
+        if let Some(unicode) = &self.unicode {
+            map.unicode = word("unicode", unicode)?;
         }
         Ok(map)
     }

@@ -9,6 +9,7 @@ mod flags;
 mod formula;
 mod harness;
 mod kill;
+mod korean;
 mod limits;
 mod memory;
 mod numbers;

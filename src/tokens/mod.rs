@@ -13,7 +13,7 @@ mod symbols;
 
 pub use cache::{Encoded, MOST_WORDS, WordCache};
 pub use fit::Fit;
-pub use normalise::{Case, Digits, MARKERS, Mapped, Markers, TextMap, is_unknown, split};
+pub use normalise::{Case, Composition, Digits, MARKERS, Mapped, Markers, TextMap, is_unknown, split};
 pub use sentencepiece::Pieces;
 pub use symbols::Symbols;
 

@@ -30,6 +30,7 @@ def _add_text(commands) -> None:
     command.add_argument("--case", choices=("keep", "lower", "upper"), default="keep")
     command.add_argument("--strip-punctuation", action="store_true")
     command.add_argument("--unicode", choices=("keep", "nfc"), default="keep")
+    command.add_argument("--pieces", type=Path, help="cut words by the tokenizer in this folder, for an n-gram over pieces")
     command.set_defaults(run=_text)
 
 
@@ -95,13 +96,14 @@ def _add_eval(commands) -> None:
 
 
 def _text(arguments) -> None:
-    from . import text
+    from . import text, tokenizer
     from .normalise import TextMap
 
     mapped = TextMap(arguments.case, arguments.strip_punctuation, arguments.unicode)
+    pieces = arguments.pieces and tokenizer.load(arguments.pieces)
     for line in text.sentences(arguments.text):
         if line := mapped.line(line):
-            print(line)
+            print(" ".join(pieces.processor.encode(line, out_type=str)) if pieces else line)
 
 
 def _settings(arguments) -> Settings:

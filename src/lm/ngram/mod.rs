@@ -8,6 +8,7 @@ mod arpa;
 mod hashed;
 mod input;
 mod number;
+mod pieces;
 mod scorer;
 mod search;
 mod table;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 
 use self::hashed::{Builder, Hashed};
 use self::input::Lines;
+pub use self::pieces::PieceNgram;
 use self::search::Lookup;
 pub use self::search::{Full, State};
 pub use self::vocab::Words;
