@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::combine::Weights;
 use crate::consensus::Calibration;
 use crate::lm::LanguageModel;
-use crate::lm::ngram::{self, Ngram};
+use crate::lm::ngram::{self, Ngram, PieceNgram};
 use crate::lm::onnx::{OnnxLm, OnnxOptions};
 use crate::rescorer::{Builder, Interpolation, Rescorer};
 use crate::tokens::{Choice, TextMap};
@@ -90,6 +90,12 @@ pub struct LmConfig {
     /// Whose ids those are, for lists that do not say it: the hash that `inspect` prints.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vocab_hash: Option<String>,
+    /// `keep` or `nfc`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unicode: Option<String>,
+    /// Of an n-gram model over subword pieces: the SentencePiece model that cuts words into them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pieces: Option<PathBuf>,
 }
 
 /// What kind of model a file holds.
@@ -127,6 +133,7 @@ impl Config {
         for lm in &mut config.lm {
             lm.path = folder.join(&lm.path);
             lm.tokens.iter_mut().for_each(|file| *file = folder.join(&*file));
+            lm.pieces = lm.pieces.take().map(|pieces| folder.join(pieces));
         }
         Ok(config)
     }
@@ -142,6 +149,7 @@ impl Config {
         for lm in &mut config.lm {
             lm.path = relative(&lm.path, folder);
             lm.tokens.iter_mut().for_each(|file| *file = relative(file, folder));
+            lm.pieces = lm.pieces.take().map(|pieces| relative(&pieces, folder));
         }
         let text = toml::to_string(&config).map_err(|error| Error::Config(error.to_string()))?;
         let temporary = path.with_extension("toml.part");
@@ -235,7 +243,13 @@ impl LmConfig {
                 let tokens = Choice { kind: self.tokenizer.clone(), files: self.tokens.clone() };
                 Arc::new(OnnxLm::open(&self.path, &self.name, &OnnxOptions { tokens, ..onnx.clone() })?)
             }
-            Kind::Ngram => Arc::new(Ngram::open(&self.path, ngram)?),
+            Kind::Ngram => {
+                let ngram = Ngram::open(&self.path, ngram)?;
+                match &self.pieces {
+                    Some(pieces) => Arc::new(PieceNgram::new(ngram, pieces)?),
+                    None => Arc::new(ngram),
+                }
+            }
         })
     }
 
@@ -261,6 +275,9 @@ impl LmConfig {
         }
         if let Some(digits) = &self.digits {
             map.digits = word("digits", digits)?;
+        }
+        if let Some(unicode) = &self.unicode {
+            map.unicode = word("unicode", unicode)?;
         }
         Ok(map)
     }

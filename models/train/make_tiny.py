@@ -65,12 +65,10 @@ def make_words(folder: Path) -> None:
 def make_pieces(folder: Path) -> None:
     """Two layers of 12 over SentencePiece pieces; the output matrix is the embedding's."""
     folder.mkdir(parents=True, exist_ok=True)
-    tokenizer.train(made_up_sentences(seed=2, count=400), 80, folder / "bpe.model", threads=1)
-    processor = tokenizer.load(folder / "bpe.model")
-    size = processor.vocab_size()
-    weights = random_weights(seed=3, vocabulary=size, embedding=12, hidden=12, layers=2, tied=True)
-    metadata = onnx_graph.metadata(size, processor.bos_id(), processor.eos_id(), processor.unk_id(), "sentencepiece")
-    _write(folder, weights, metadata, processor.encode)
+    pieces = tokenizer.train(made_up_sentences(seed=2, count=400), "unigram", 80, folder)
+    weights = random_weights(seed=3, vocabulary=pieces.size, embedding=12, hidden=12, layers=2, tied=True)
+    metadata = onnx_graph.metadata(pieces.size, pieces.bos, pieces.eos, pieces.unk, pieces.kind)
+    _write(folder, weights, metadata, pieces.processor.encode)
 
 
 def random_weights(seed: int, vocabulary: int, embedding: int, hidden: int, layers: int, tied: bool) -> Weights:

@@ -161,6 +161,7 @@ impl Scoring {
                 strip_punctuation: self.score_strip_punctuation,
                 split_hyphens: self.score_split_hyphens,
                 digits,
+                ..TextMap::default()
             },
             dropped: self.score_drop.iter().map(|word| word.as_bytes().to_vec()).collect(),
             ..Normaliser::default()

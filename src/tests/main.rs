@@ -12,6 +12,7 @@ mod formula;
 mod harness;
 mod hostile;
 mod kill;
+mod korean;
 mod limits;
 mod memory;
 mod ngram;

@@ -23,7 +23,7 @@ pub use characters::Characters;
 pub use fit::Fit;
 pub use huggingface::HuggingFace;
 pub use list::{List, Specials};
-pub use normalise::{Case, Digits, MARKERS, Mapped, Markers, TextMap, is_unknown, split};
+pub use normalise::{Case, Composition, Digits, MARKERS, Mapped, Markers, TextMap, is_unknown, split};
 pub use sentencepiece::Pieces;
 pub use symbols::Symbols;
 

@@ -5,9 +5,12 @@
 //! ("Twenty-One," into "twenty-one"). Nothing here changes what is written out.
 //!
 //! Text is bytes: valid UTF-8 stretches are mapped by Unicode's rules, other bytes stay as they
-//! are. Unicode normalisation forms (NFC, NFD) are not touched.
+//! are.
+
+use std::borrow::Cow;
 
 use serde::Deserialize;
+use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 
 use super::numbers;
 use crate::{Error, Result};
@@ -28,6 +31,8 @@ pub struct TextMap {
     pub split_hyphens: bool,
     /// Numbers in figures.
     pub digits: Digits,
+    /// How characters are composed.
+    pub unicode: Composition,
 }
 
 /// What to do with letter case.
@@ -54,6 +59,18 @@ pub enum Digits {
     /// `21` and `1,021` become `twenty one` and `one thousand twenty one`. Anything else with a
     /// digit in it (`3.5`, `21st`) is left.
     Spell,
+}
+
+/// What to do with characters that Unicode spells in more than one way: `é` as one code point or as
+/// letter and accent, a Korean syllable as one or as its letters.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Composition {
+    /// Leave them.
+    #[default]
+    Keep,
+    /// Compose them (normalisation form C), as most text and most models have them.
+    Nfc,
 }
 
 /// The words that one word was mapped to.
@@ -84,6 +101,11 @@ impl TextMap {
     /// bytes.
     pub fn map(&self, word: &[u8], out: &mut Mapped) {
         out.clear();
+        let composed = match self.unicode {
+            Composition::Keep => Cow::Borrowed(word),
+            Composition::Nfc => compose(word),
+        };
+        let word = &*composed;
         if self.is_identity() {
             out.push(word);
         } else if self.strip_punctuation {
@@ -254,6 +276,22 @@ impl TryFrom<Spelling> for Markers {
     }
 }
 
+/// Normalisation form C.
+fn compose(word: &[u8]) -> Cow<'_, [u8]> {
+    let composed = |text: &str| is_nfc_quick(text.chars()) == IsNormalized::Yes;
+    if word.is_ascii() || word.utf8_chunks().all(|chunk| composed(chunk.valid())) {
+        return Cow::Borrowed(word);
+    }
+    let mut bytes = Vec::with_capacity(word.len());
+    for chunk in word.utf8_chunks() {
+        for c in chunk.valid().nfc() {
+            bytes.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+        }
+        bytes.extend_from_slice(chunk.invalid());
+    }
+    Cow::Owned(bytes)
+}
+
 /// Typographic apostrophes and hyphens as ASCII.
 fn plain_marks(word: &[u8]) -> Vec<u8> {
     if word.is_ascii() {
@@ -409,6 +447,26 @@ mod tests {
         assert_eq!(out.iter().collect::<Vec<_>>(), [b"\xff\xc3\x89A\xfe"]);
     }
 
+    /// What Python's `unicodedata.normalize("NFC", ..)` says.
+    #[test]
+    fn composed_characters() {
+        let nfc = TextMap { unicode: Composition::Nfc, ..TextMap::default() };
+        for (word, expected) in [
+            ("\u{1112}\u{1161}\u{11ab}\u{1100}\u{1173}\u{11af}", "\u{d55c}\u{ae00}"),
+            ("\u{d55c}\u{ae00}", "\u{d55c}\u{ae00}"),
+            ("e\u{301}t\u{e9}", "\u{e9}t\u{e9}"),
+            ("\u{212b}", "\u{c5}"),
+            ("q\u{307}\u{323}", "q\u{323}\u{307}"),
+            ("\u{fb01}", "\u{fb01}"),
+        ] {
+            assert_eq!(map(&nfc, word), expected, "{word}");
+        }
+        assert_eq!(map(&TextMap::default(), "e\u{301}"), "e\u{301}");
+        let mut out = Mapped::default();
+        nfc.map(b"\xffe\xcc\x81\xfe", &mut out);
+        assert_eq!(out.iter().collect::<Vec<_>>(), [b"\xff\xc3\xa9\xfe"]);
+    }
+
     #[test]
     fn markers_are_no_words() {
         let markers = Markers::default();
@@ -450,7 +508,8 @@ mod tests {
         fn any_bytes(word: Vec<u8>, lower: bool, strip_punctuation: bool, split_hyphens: bool) {
             let case = if lower { Case::Lower } else { Case::Upper };
             let mut out = Mapped::default();
-            TextMap { case, strip_punctuation, split_hyphens, digits: Digits::Spell }.map(&word, &mut out);
+            TextMap { case, strip_punctuation, split_hyphens, digits: Digits::Spell, unicode: Composition::Nfc }
+                .map(&word, &mut out);
             prop_assert!(out.iter().all(|word| !word.is_empty()));
             prop_assert_eq!(out.iter().count(), out.len());
         }

@@ -16,43 +16,68 @@ _SENTENCES_AT_ONCE = 65_536
 
 
 @dataclass(frozen=True)
+class Position:
+    """How far a run has read: passes, blocks of sentences in the pass, windows in the block."""
+
+    epoch: int = 0
+    block: int = 0
+    window: int = 0
+
+
+@dataclass(frozen=True)
 class Batch:
     tokens: torch.Tensor  # [T, N] what the model reads
     targets: torch.Tensor  # [T, N] what it should say
     keep: torch.Tensor  # [T, N, 1] 0 where a sentence begins
-    fresh: bool  # the first window of a group: no state to carry
+    fresh: bool  # the first window of a block: no state to carry
+    after: Position  # where to go on
 
 
 class Corpus:
     """Encoded sentences on disk, read where they lie."""
 
-    def __init__(self, tokens_path, starts_path):
-        self.tokens = numpy.memmap(tokens_path, dtype=numpy.uint16, mode="r")
+    def __init__(self, tokens_path, starts_path, dtype=numpy.uint16):
+        self.tokens = numpy.memmap(tokens_path, dtype=dtype, mode="r")
         self.starts = numpy.load(starts_path)
+        if len(self) and self.starts[-1] != len(self.tokens):
+            raise SystemExit(f"{tokens_path} and {starts_path} do not belong together: delete both")
 
     def __len__(self) -> int:
         return len(self.starts) - 1
 
-    def batches(self, lanes: int, window: int, bos: int, eos: int, seed: int) -> Iterator[Batch]:
-        """Endless batches; each pass over the corpus has its own order."""
-        epoch = 0
+    def batches(self, lanes: int, window: int, bos: int, eos: int, seed: int, at=Position()) -> Iterator[Batch]:
+        """Endless batches from a position; each pass over the corpus has its own order, given by the seed."""
+        epoch, block, skip = at.epoch, at.block, at.window
         while True:
             order = numpy.random.default_rng([seed, epoch]).permutation(len(self))
-            for start in range(0, len(order), _SENTENCES_AT_ONCE):
-                chosen = order[start : start + _SENTENCES_AT_ONCE]
-                yield from self._windows(chosen, lanes, window, bos, eos)
-            epoch += 1
+            blocks = range(0, len(order), _SENTENCES_AT_ONCE)
+            for index in range(block, len(blocks)):
+                chosen = order[blocks[index] : blocks[index] + _SENTENCES_AT_ONCE]
+                yield from self._windows(chosen, lanes, window, bos, eos, Position(epoch, index, skip))
+                skip = 0
+            epoch, block = epoch + 1, 0
 
-    def _windows(self, chosen, lanes, window, bos, eos) -> Iterator[Batch]:
+    def counts(self, vocabulary: int) -> numpy.ndarray:
+        """How often each id occurs."""
+        total = numpy.zeros(vocabulary, dtype=numpy.int64)
+        for start in range(0, len(self.tokens), 1 << 24):
+            total += numpy.bincount(self.tokens[start : start + (1 << 24)], minlength=vocabulary)
+        return total
+
+    def _windows(self, chosen, lanes, window, bos, eos, at: Position) -> Iterator[Batch]:
         targets = _lanes([self.tokens[self.starts[i] : self.starts[i + 1]] for i in chosen], lanes)
         targets = torch.from_numpy(targets.astype(numpy.int64)).t().contiguous()
         tokens = torch.full_like(targets, eos)
         tokens[1:] = targets[:-1]
         tokens[tokens == eos] = bos
         keep = (tokens != bos).to(torch.float32).unsqueeze(2)
-        for start in range(0, len(tokens) - window + 1, window):
-            part = slice(start, start + window)
-            yield Batch(tokens[part], targets[part], keep[part], fresh=start == 0)
+        starts = range(0, len(tokens), window)
+        for index in range(at.window, len(starts)):
+            part = slice(starts[index], starts[index] + window)
+            after = Position(at.epoch, at.block, index + 1)
+            if index + 1 == len(starts):
+                after = Position(at.epoch, at.block + 1)
+            yield Batch(tokens[part], targets[part], keep[part], index == 0, after)
 
 
 def _lanes(sentences: list[numpy.ndarray], lanes: int) -> numpy.ndarray:
@@ -80,3 +105,8 @@ def padded(sentences: list[numpy.ndarray], bos: int) -> tuple[torch.Tensor, torc
     tokens = numpy.full_like(targets, bos)
     tokens[1:] = targets[:-1]
     return torch.from_numpy(tokens), torch.from_numpy(targets), torch.from_numpy(real)
+
+
+def rows_at_once(longest: int, vocabulary: int) -> int:
+    """How many sentences may be scored together so that their logits take no more than 256 MB."""
+    return max(1, min(64, (1 << 26) // (longest * vocabulary)))

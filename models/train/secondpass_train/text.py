@@ -2,6 +2,7 @@
 
 import bz2
 import gzip
+import itertools
 import lzma
 import random
 from pathlib import Path
@@ -37,3 +38,10 @@ def sample(items: Iterable[str], size: int, seed: int) -> list[str]:
             if place < size:
                 kept[place] = item
     return kept
+
+
+def groups(items: Iterable, size: int) -> Iterator[list]:
+    """The same items, up to `size` at once."""
+    items = iter(items)
+    while group := list(itertools.islice(items, size)):
+        yield group

@@ -1,192 +1,155 @@
-"""The training loop: a budget of wall-clock minutes, and a learning rate that is spent with it."""
+"""The training loop: a budget of minutes, passes or tokens, and a learning rate that is spent with it."""
 
 import json
-import math
-import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from . import checkpoint, evaluate, text, tokenizer
-from .batches import Corpus
-from .model import LanguageModel, Shape
-
-
-@dataclass(frozen=True)
-class Settings:
-    text: list[Path]
-    dev: Path
-    out: Path
-    minutes: float
-    vocabulary: int = 4000
-    hidden: int = 512
-    layers: int = 1
-    dropout: float = 0.0
-    learning_rate: float = 3e-3
-    clip: float = 1.0
-    lanes: int = 64
-    window: int = 32
-    tokenizer_sample: int = 200_000
-    dev_sentences: int = 1000
-    threads: int = 2
-    seed: int = 1
-
-
-# Fractions of the budget: the rise of the learning rate, and how often the dev set is looked at.
-_WARM_UP = 0.02
-_EVALUATIONS = 12
-_SECONDS_BETWEEN_LINES = 30.0
+from . import checkpoint, evaluate, model, restore
+from .batches import Position
+from .model import Shape
+from .prepare import Prepared, prepare
+from .progress import Progress
+from .sampling import Sampler
+from .schedule import learning_rate
+from .settings import Settings
 
 
 def train(settings: Settings) -> Path:
-    """Trains until the budget is used up and gives the path of the last checkpoint.
+    """Trains until the budget is used up or nothing improves, and gives the path of the best weights.
 
-    Goes on from a checkpoint found in the output folder; its minutes count.
+    Goes on from a checkpoint found in the output folder, and is then the run that was
+    interrupted: same batches, same random numbers; what it had used of its budget counts.
     """
+    if not (settings.minutes or settings.epochs or settings.tokens):
+        raise SystemExit("how long? give --minutes, --epochs or --tokens")
     torch.set_num_threads(settings.threads)
-    settings.out.mkdir(parents=True, exist_ok=True)
-    processor, corpus = _prepare(settings)
-    held = evaluate.encode(processor, _spread(list(text.sentences([settings.dev])), settings.dev_sentences))
-    return _Run(settings, corpus, held, processor.vocab_size()).go()
-
-
-def learning_rate(peak: float, used: float) -> float:
-    """Linear rise, then half a cosine that reaches zero as the budget ends; `used` is from 0 to 1."""
-    used = min(max(used, 0.0), 1.0)
-    if used < _WARM_UP:
-        return peak * max(used / _WARM_UP, 0.01)
-    return peak * 0.5 * (1.0 + math.cos(math.pi * (used - _WARM_UP) / (1.0 - _WARM_UP)))
+    prepared = prepare(settings)
+    (settings.out / "settings.json").write_text(json.dumps(vars(settings), indent=1, default=str) + "\n")
+    return _Run(settings, prepared).go()
 
 
 class _Run:
-    def __init__(self, settings: Settings, corpus: Corpus, held: evaluate.Held, vocabulary: int):
+    def __init__(self, settings: Settings, prepared: Prepared):
         self.settings = settings
-        self.corpus = corpus
-        self.held = held
-        self.path = settings.out / "checkpoint.pt"
-        self.progress = {"seconds": 0.0, "updates": 0, "tokens": 0, "evaluations": 0}
-        stored = checkpoint.read(self.path) if self.path.exists() else None
+        self.prepared = prepared
+        self.device = _device(settings.device)
         torch.manual_seed(settings.seed)
-        if stored:
-            self.progress = stored["progress"]
-            self.model = checkpoint.model_of(stored, settings.dropout)
-        else:
-            self.model = LanguageModel(Shape(vocabulary, settings.hidden, settings.layers), settings.dropout)
+        self.last, self.best = (settings.out / name for name in (checkpoint.LAST, checkpoint.BEST))
+        stored = checkpoint.read(self.last) if self.last.exists() else None
+        self.model = self._model(stored).to(self.device).train()
+        self.model.precision = _precision(settings.precision, self.device)
         self.optimiser = torch.optim.AdamW(
-            self.model.parameters(), lr=0.0, betas=(0.9, 0.98), weight_decay=0.01, fused=True
+            self.model.parameters(), lr=0.0, betas=(0.9, 0.98), weight_decay=settings.weight_decay, fused=True
         )
+        self.progress = Progress(settings, len(prepared.corpus.tokens))
+        self.state = None
         if stored:
-            self.optimiser.load_state_dict(stored["optimiser"])
-            print(f"goes on from update {self.progress['updates']}", flush=True)
+            self._take_up(stored)
+        self.sampler = Sampler(settings, prepared, self.device) if settings.samples else None
 
     def go(self) -> Path:
-        budget = self.settings.minutes * 60.0
-        batches = self.corpus.batches(
-            self.settings.lanes,
-            self.settings.window,
-            tokenizer.BOS_ID,
-            tokenizer.EOS_ID,
-            # A resumed run must not see the same first sentences again.
-            self.settings.seed + self.progress["updates"],
+        settings, prepared, progress = self.settings, self.prepared, self.progress
+        if settings.start and not progress.evaluations:
+            # What fine-tuning starts from is the first candidate: the result is never worse.
+            self._evaluate()
+        batches = prepared.corpus.batches(
+            settings.lanes, settings.window, prepared.bos, prepared.eos, settings.seed, Position(*progress.position)
         )
-        began = time.monotonic() - self.progress["seconds"]
-        line = _Line(self.progress["tokens"], began)
-        state = None
-        while True:
-            used = (time.monotonic() - began) / budget
-            if used >= 1.0:
-                break
-            rate = learning_rate(self.settings.learning_rate, used)
-            for group in self.optimiser.param_groups:
-                group["lr"] = rate
+        progress.begin()
+        while not progress.over():
             batch = next(batches)
-            if batch.fresh or state is None:
-                state = self.model.start(self.settings.lanes)
-            loss, state = self._update(batch, state)
-            self.progress["updates"] += 1
-            self.progress["tokens"] += batch.targets.numel()
-            self.progress["seconds"] = time.monotonic() - began
-            line.add(loss, self.progress, budget, rate)
-            if used * _EVALUATIONS >= self.progress["evaluations"] + 1:
+            if batch.fresh or self.state is None:
+                self.state = self.model.start(settings.lanes)
+            rate = learning_rate(
+                settings.schedule, settings.learning_rate, settings.warm_up, progress.used(), progress.falls
+            )
+            loss = self._update(batch, rate)
+            progress.step(batch, loss, rate)
+            if progress.due():
                 self._evaluate()
         self._evaluate()
-        print(f"done: {self.path}", flush=True)
-        return self.path
+        print(f"done: {self.best}, perplexity {progress.best:.2f} per word of the held-out text", flush=True)
+        return self.best
 
-    def _update(self, batch, state):
+    def _update(self, batch, rate) -> torch.Tensor:
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
         self.optimiser.zero_grad(set_to_none=True)
-        loss, state = self.model.loss(batch.tokens, batch.targets, state, batch.keep)
+        tokens, targets, keep = (
+            part.to(self.device, non_blocking=True) for part in (batch.tokens, batch.targets, batch.keep)
+        )
+        sampler = self.sampler.draw() if self.sampler and self.progress.samples() else None
+        loss, self.state = self.model.loss(tokens, targets, self.state, keep, sampler)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
         # One bad batch must not ruin hours of work.
         if torch.isfinite(norm):
             self.optimiser.step()
-        return loss.item(), state
+        return loss.detach()
 
     def _evaluate(self) -> None:
-        self.progress["evaluations"] += 1
-        result = evaluate.perplexity(self.model, self.held)
-        checkpoint.save(self.path, self.model, self.optimiser, self.progress)
+        result = evaluate.perplexity(self.model, self.prepared.held)
         print(f"dev: {result}", flush=True)
+        if self.progress.evaluated(result.per_word):
+            checkpoint.save(self.best, checkpoint.weights(self.model))
+        checkpoint.save(self.last, self._everything())
+
+    def _everything(self) -> dict:
+        content = {
+            **checkpoint.weights(self.model),
+            "optimiser": self.optimiser.state_dict(),
+            "progress": self.progress.as_dict(),
+            "state": self.state,
+            "random": torch.get_rng_state(),
+        }
+        if self.device.type == "cuda":
+            content["random_cuda"] = torch.cuda.get_rng_state(self.device)
+        return content
+
+    def _model(self, stored: dict | None):
+        settings = self.settings
+        if settings.start:
+            made = restore.load(settings.start, settings.dropout)
+        else:
+            shape = Shape(
+                vocabulary=self.prepared.vocabulary,
+                hidden=settings.hidden,
+                layers=settings.layers,
+                cell=settings.cell,
+                embedding=settings.embedding,
+                tied=settings.tied,
+                order=settings.order if settings.cell == model.FEED_FORWARD else 0,
+            )
+            made = model.make(shape, settings.dropout)
+        if stored:
+            shape = Shape(**stored["shape"])
+            if shape != made.shape:
+                raise SystemExit(f"{self.last} is another model ({shape}): give its settings, or another --out")
+            made.load_state_dict(stored["model"])
+        return made
+
+    def _take_up(self, stored: dict) -> None:
+        self.optimiser.load_state_dict(stored["optimiser"])
+        self.progress.take_up(stored["progress"])
+        if stored.get("state") is not None:
+            self.state = [part.to(self.device) for part in stored["state"]]
+        if "random" in stored:
+            torch.set_rng_state(stored["random"])
+        if "random_cuda" in stored and self.device.type == "cuda":
+            torch.cuda.set_rng_state(stored["random_cuda"], self.device)
+        print(f"goes on from update {self.progress.updates}", flush=True)
 
 
-class _Line:
-    """A progress line now and then."""
-
-    def __init__(self, tokens: int, began: float):
-        self.tokens_at_start = tokens
-        self.seconds_at_start = time.monotonic() - began
-        self.last = self.seconds_at_start
-        self.losses: list[float] = []
-
-    def add(self, loss: float, progress: dict, budget: float, rate: float) -> None:
-        self.losses.append(loss)
-        seconds = progress["seconds"]
-        # The first line comes early: it tells at once whether all is well.
-        pause = _SECONDS_BETWEEN_LINES if progress["updates"] > 10 else 0.0
-        if seconds - self.last < pause or progress["updates"] < 10:
-            return
-        speed = (progress["tokens"] - self.tokens_at_start) / max(seconds - self.seconds_at_start, 1e-9)
-        mean = sum(self.losses) / len(self.losses)
-        print(
-            f"update {progress['updates']}  {progress['tokens'] / 1e6:.2f} M tokens  loss {mean:.3f}  "
-            f"rate {rate:.2e}  {speed:.0f} tokens/s  {max(budget - seconds, 0) / 60:.1f} min left",
-            flush=True,
-        )
-        self.last = seconds
-        self.losses.clear()
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
 
 
-def _prepare(settings: Settings):
-    """Tokenizer and encoded text, made once and found again when a run goes on."""
-    model_path = settings.out / "bpe.model"
-    tokens_path, starts_path = settings.out / "tokens.u16", settings.out / "starts.npy"
-    if not model_path.exists():
-        print("training the tokenizer", flush=True)
-        lines = text.sample(text.sentences(settings.text), settings.tokenizer_sample, settings.seed)
-        tokenizer.train(lines, settings.vocabulary, model_path, settings.threads)
-    processor = tokenizer.load(model_path)
-    # The table of beginnings is written last: where it is, the tokens are whole.
-    if not starts_path.exists():
-        print("encoding the text", flush=True)
-        tokenizer.encode_to_disk(
-            processor, text.sentences(settings.text), tokens_path, starts_path, settings.threads, _report_encoding
-        )
-    (settings.out / "settings.json").write_text(json.dumps(vars(settings), indent=1, default=str) + "\n")
-    corpus = Corpus(tokens_path, starts_path)
-    print(f"{len(corpus)} sentences, {len(corpus.tokens)} tokens, {processor.vocab_size()} pieces", flush=True)
-    return processor, corpus
-
-
-def _report_encoding(sentences: int, tokens: int) -> None:
-    if sentences % 500_000 == 0:
-        print(f"  {sentences} sentences, {tokens} tokens", flush=True)
-
-
-def _spread(lines: list[str], count: int) -> list[str]:
-    """At most `count` lines, taken evenly from the whole."""
-    if len(lines) <= count:
-        return lines
-    return [lines[index * len(lines) // count] for index in range(count)]
+def _precision(name: str, device: torch.device) -> torch.dtype | None:
+    """bfloat16 was slower than float32 on the processors tried: there it is used only if asked for."""
+    if name == "bfloat16" or (name == "auto" and device.type == "cuda"):
+        return torch.bfloat16
+    return None

@@ -1,6 +1,5 @@
-"""The whole way on a tiny made-up corpus, in about half a minute: `python -m unittest discover tests`."""
+"""Gradients written by hand, the committed tiny models, and pruning."""
 
-import gzip
 import json
 import sys
 import tempfile
@@ -14,8 +13,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import make_tiny  # noqa: E402
 import prune_arpa  # noqa: E402
-from secondpass_train import checkpoint, evaluate, export, kernels, reference, scoring, text, tokenizer, train  # noqa: E402
-from secondpass_train.model import LanguageModel, Shape  # noqa: E402
+from secondpass_train import kernels  # noqa: E402
+from secondpass_train import model as models  # noqa: E402
+from secondpass_train.model import Shape  # noqa: E402
 
 ARPA = """\\data\\
 ngram 1=5
@@ -43,57 +43,11 @@ ngram 3=2
 """
 
 
-class TheWholeWay(unittest.TestCase):
-    def test_training_exporting_scoring(self):
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            lines = make_tiny.made_up_sentences(seed=5, count=3000)
-            with gzip.open(folder / "train.txt.gz", "wt") as sink:
-                sink.write("\n".join(lines[:2900]) + "\n")
-            (folder / "dev.txt").write_text("\n".join(lines[2900:]) + "\n")
-            settings = train.Settings(
-                text=[folder / "train.txt.gz"],
-                dev=folder / "dev.txt",
-                out=folder / "out",
-                minutes=0.2,
-                vocabulary=60,
-                hidden=24,
-                layers=2,
-                lanes=16,
-                window=16,
-                learning_rate=1e-2,
-            )
-            path = train.train(settings)
-            # A budget that is used up trains no further, but still finds its way back to the checkpoint.
-            self.assertEqual(train.train(settings), path)
-
-            export.export(path, folder / "out" / "bpe.model", folder / "model")
-            measured = scoring.perplexity(folder / "model", folder / "dev.txt")
-            # Untrained it is several thousand; a busy machine gets less far.
-            self.assertLess(measured.per_word, 50.0)
-
-            model = checkpoint.load_model(path)
-            processor = tokenizer.load(folder / "model" / "bpe.model")
-            held = evaluate.encode(processor, list(text.sentences([folder / "dev.txt"])))
-            self.assertAlmostEqual(
-                evaluate.perplexity(model, held).log_probability / measured.log_probability, 1.0, places=5
-            )
-            serialised = (folder / "model" / "model.onnx").read_bytes()
-            self.assertLess(export.largest_difference(model, serialised), export.TOLERANCE)
-
-            ids = [*processor.encode("the cat sat on the mat"), tokenizer.EOS_ID]
-            tokens = torch.tensor([[tokenizer.BOS_ID, *ids[:-1]]])
-            state = torch.zeros(2, 1, 24)
-            logs = model(tokens, state, state)[0][0].detach().numpy()
-            expected = reference.log_probabilities(export.weights_of(model), ids, tokenizer.BOS_ID)
-            numpy.testing.assert_allclose(logs[range(len(ids)), ids], expected, atol=1e-5)
-
-
 class Gradients(unittest.TestCase):
     def test_against_autograd_through_torch_lstm(self):
         torch.manual_seed(1)
         size, rows, steps, words = 6, 3, 5, 11
-        model = LanguageModel(Shape(words, size, 1)).double()
+        model = models.make(Shape(words, size, 1)).double()
         layer = torch.nn.LSTM(size, size).double()
         with torch.no_grad():
             _to_onnx_order(layer.weight_ih_l0, model.input_matrices[0])

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use super::{Core, Ngram, State};
-use crate::lm::{Carry, Demand, Job, LanguageModel, Limits, Scorer, Scores, Slot, Spec, Work};
+use crate::lm::{BOUNDARY, Carry, Demand, Job, LanguageModel, Limits, Scorer, Scores, Slot, Spec, Work};
 use crate::tokens::Vocab;
 use crate::trie::ROOT;
 use crate::{Error, Result};
@@ -21,22 +21,15 @@ impl LanguageModel for Ngram {
     }
 
     fn scorer(&self, limits: &Limits) -> Result<Box<dyn Scorer>> {
-        Ok(Box::new(TrieScorer {
-            core: self.core.clone(),
-            nodes_per_step: (limits.rows * NODES_PER_ROW).clamp(MIN_NODES, MAX_NODES),
-            jobs: Vec::new(),
-            free: Vec::new(),
-            queue: VecDeque::new(),
-            memo: Memo::default(),
-            next: State::default(),
-            work: Work::default(),
-        }))
+        Ok(Box::new(TrieScorer::new(self, Arc::new([]), limits)))
     }
 }
 
 /// One worker's scratch: jobs are worked off in order, some thousand nodes a step.
-struct TrieScorer {
+pub(super) struct TrieScorer {
     core: Arc<Core>,
+    /// Of a model over pieces: those that start a word, and `</s>`. Else empty.
+    starts: Arc<[u32]>,
     nodes_per_step: usize,
     jobs: Vec<Option<Running>>,
     free: Vec<usize>,
@@ -52,6 +45,8 @@ struct Running {
     /// Nodes scored so far; 0 before the job is begun.
     done: usize,
     ln: Vec<f32>,
+    /// Of a model over pieces: ln p(a word start or `</s>` follows), where it is wanted.
+    boundary: Vec<f32>,
     order: Vec<u8>,
     /// Each scored node's state, as an index into the memo's states.
     state: Vec<u32>,
@@ -78,8 +73,15 @@ impl Scorer for TrieScorer {
     fn submit(&mut self, job: Job) -> Result<Slot> {
         self.check(&job)?;
         self.work.raw += job.trie.raw;
-        let running =
-            Running { job, done: 0, ln: Vec::new(), order: Vec::new(), state: Vec::new(), taken: false };
+        let running = Running {
+            job,
+            done: 0,
+            ln: Vec::new(),
+            boundary: Vec::new(),
+            order: Vec::new(),
+            state: Vec::new(),
+            taken: false,
+        };
         let slot = match self.free.pop() {
             Some(slot) => {
                 self.jobs[slot] = Some(running);
@@ -114,7 +116,7 @@ impl Scorer for TrieScorer {
             }
             let until = running.job.trie.len().min(running.done + budget);
             budget -= until - running.done;
-            running.advance(until, &self.core, &mut self.memo, &mut self.next, &mut self.work);
+            running.advance(until, &self.core, &self.starts, &mut self.memo, &mut self.next, &mut self.work);
             if running.finished() {
                 self.queue.pop_front();
             }
@@ -133,8 +135,11 @@ impl Scorer for TrieScorer {
             return Poll::Pending;
         }
         running.taken = true;
-        // Words are whole tokens: after each of them a word starts or the sentence ends, for sure.
-        let boundary = if running.job.boundaries { vec![0.0; running.ln.len()] } else { Vec::new() };
+        let boundary = match running.job.boundaries {
+            // Words are whole tokens: after each of them a word starts or the sentence ends, for sure.
+            true if self.starts.is_empty() => vec![0.0; running.ln.len()],
+            _ => mem::take(&mut running.boundary),
+        };
         Poll::Ready(Ok(Scores::Nodes {
             ln: mem::take(&mut running.ln),
             boundary,
@@ -163,6 +168,23 @@ impl Scorer for TrieScorer {
 }
 
 impl TrieScorer {
+    /// A scorer of `ngram`; `starts` are the tokens that a word boundary is before, if it is a model over pieces.
+    pub(super) fn new(ngram: &Ngram, starts: Arc<[u32]>, limits: &Limits) -> Self {
+        // A boundary takes a lookup for each of `starts`: steps stay short all the same.
+        let share = if starts.is_empty() { 1 } else { NODES_PER_ROW };
+        Self {
+            core: ngram.core.clone(),
+            starts,
+            nodes_per_step: (limits.rows * NODES_PER_ROW / share).clamp(MIN_NODES / share, MAX_NODES),
+            jobs: Vec::new(),
+            free: Vec::new(),
+            queue: VecDeque::new(),
+            memo: Memo::default(),
+            next: State::default(),
+            work: Work::default(),
+        }
+    }
+
     /// Refuses what could not be scored, so that no trie makes [`Running::advance`] panic.
     fn check(&self, job: &Job) -> Result<()> {
         let trie = &job.trie;
@@ -191,22 +213,31 @@ impl Running {
     }
 
     /// Scores nodes up to `until`.
-    fn advance(&mut self, until: usize, core: &Core, memo: &mut Memo, next: &mut State, work: &mut Work) {
+    fn advance(
+        &mut self,
+        until: usize,
+        core: &Core,
+        starts: &[u32],
+        memo: &mut Memo,
+        next: &mut State,
+        work: &mut Work,
+    ) {
         let trie = &self.job.trie;
         for node in self.done..until {
-            if node == ROOT as usize {
+            let found = if node == ROOT as usize {
                 let bos = trie.token[0] == core.words.bos();
                 let start = if bos { core.begin() } else { State::default() };
-                self.state.push(memo.id(&start));
-                self.ln.push(0.0);
-                self.order.push(0);
-                continue;
-            }
-            let parent = self.state[trie.parent[node] as usize];
-            let found = memo.score(core, parent, trie.token[node], next, work);
+                Found { ln: 0.0, order: 0, state: memo.id(&start) }
+            } else {
+                let parent = self.state[trie.parent[node] as usize];
+                memo.score(core, parent, trie.token[node], next, work)
+            };
             self.ln.push(found.ln);
             self.order.push(found.order);
             self.state.push(found.state);
+            if self.job.boundaries && !starts.is_empty() {
+                self.boundary.push(memo.mass(core, found.state, starts, next, work));
+            }
         }
         self.done = until;
     }
@@ -233,6 +264,21 @@ impl Memo {
         let found = Found { ln: natural(full.log10), order: full.length, state: self.id(next) };
         self.found.insert(key, found);
         found
+    }
+
+    /// ln p(one of `words` follows a state).
+    fn mass(&mut self, core: &Core, state: u32, words: &[u32], next: &mut State, work: &mut Work) -> f32 {
+        let key = u64::from(state) << 32 | u64::from(BOUNDARY);
+        if let Some(found) = self.found.get(&key) {
+            return found.ln;
+        }
+        work.rows += words.len() as u64;
+        let from = &self.states[state as usize];
+        let each = |&word: &u32| 10f64.powf(f64::from(core.full_score(from, word, next).log10));
+        // Rounding must not make a certainty more than that.
+        let ln = words.iter().map(each).sum::<f64>().ln().min(0.0) as f32;
+        self.found.insert(key, Found { ln, order: 0, state });
+        ln
     }
 
     fn id(&mut self, state: &State) -> u32 {
