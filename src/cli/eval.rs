@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::End;
 use super::lists::{self, Scoring};
+use super::formats::FormatArgs;
 use super::messages::Messages;
 use crate::eval::significance::group;
 use crate::eval::{Bootstrap, Counts, Oracle, Sample, Tally};
@@ -17,9 +18,11 @@ use crate::{Error, Result};
 /// Lines are in Kaldi's layout.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Lists with references, plain or gzip; - for standard input
+    /// Lists with references: a file, plain or gzip, or a folder; - for standard input
     #[arg(value_name = "LISTS", default_value = "-")]
     lists: PathBuf,
+    #[command(flatten)]
+    formats: FormatArgs,
     #[command(flatten)]
     scoring: Scoring,
     /// What to do with records without a hypothesis: all (errors), present (left out)
@@ -38,7 +41,7 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
     let mut samples: Vec<(Vec<u8>, Sample)> = Vec::new();
     let mut sessions = false;
     let (mut without, mut cut, mut rescored) = (0, 0, false);
-    let left_out = lists::each(&arguments.lists, OwnNames::default(), messages, &mut |number, record| {
+    let left_out = lists::each(&arguments.lists, &arguments.formats, OwnNames::default(), messages, &mut |number, record| {
         let chosen = record.winner();
         rescored |= record.rescored();
         let utterance = record.utterance;
@@ -72,7 +75,7 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
         Ok(())
     })?;
     if before.sentences == 0 {
-        return Err(Error::config("no record has a reference (`ref`): there is nothing to compare with"));
+        return Err(Error::config("no record has a reference (`ref`; see --references): there is nothing to compare with"));
     }
     if without > 0 {
         messages.say(&format!("{without} records without a reference were left out"));

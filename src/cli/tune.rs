@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::End;
 use super::lists::{self, Scoring};
+use super::formats::FormatArgs;
 use super::messages::Messages;
 use super::models::ModelArgs;
 use crate::combine::{RANK, SCORE, WORDS};
@@ -21,9 +22,11 @@ use crate::{Error, Result};
 /// first pass's, nothing is written unless --force.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Lists with references, plain or gzip; - for standard input
+    /// Lists with references: a file, plain or gzip, or a folder; - for standard input
     #[arg(value_name = "DEV", default_value = "-")]
     dev: PathBuf,
+    #[command(flatten)]
+    formats: FormatArgs,
     #[command(flatten)]
     models: ModelArgs,
     #[command(flatten)]
@@ -165,7 +168,7 @@ impl Args {
 fn features(arguments: &Args, rescorer: &Rescorer, messages: &Messages) -> Result<Vec<Utterance>> {
     let own = OwnNames::new(rescorer.names().cloned());
     let mut utterances = Vec::new();
-    lists::each(&arguments.dev, own, messages, &mut |_, record| {
+    lists::each(&arguments.dev, &arguments.formats, own, messages, &mut |_, record| {
         utterances.push(record.utterance);
         Ok(())
     })?;
@@ -223,7 +226,7 @@ fn problem(
         problem.push(utterance.session.as_deref(), length, &errors, &values)?;
     }
     if problem.features().is_empty() || skipped == utterances.len() as u64 {
-        return Err(Error::config("no record has a reference (`ref`): there is nothing to learn from"));
+        return Err(Error::config("no record has a reference (`ref`; see --references): there is nothing to learn from"));
     }
     Ok((problem, skipped))
 }

@@ -40,11 +40,12 @@
 
 mod names;
 mod read;
-mod span;
+pub(in crate::formats) mod span;
 mod top;
 mod write;
 
 pub use read::{Reader, Record};
+pub(in crate::formats) use write::secondpass;
 pub use write::{over, passed, write};
 
 #[cfg(test)]
