@@ -240,11 +240,7 @@ struct Feeder<'a> {
 }
 
 impl Feeder<'_> {
-    fn feed(
-        mut self,
-        earlier: Option<Box<dyn Read + Send>>,
-        chunks: &Receiver<Result<Read_>>,
-    ) -> Result<()> {
+    fn feed(mut self, earlier: Option<Box<dyn Read + Send>>, chunks: &Receiver<Result<Read_>>) -> Result<()> {
         // Answers are longer than what they answer.
         let mut earlier = earlier.map(|earlier| Lines::new(earlier, usize::MAX));
         let plan = self.plan.clone();

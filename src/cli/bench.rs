@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::End;
-use super::lists;
 use super::formats::FormatArgs;
+use super::lists;
 use super::messages::Messages;
 use super::models::ModelArgs;
 use super::rescore::jobs;
@@ -62,16 +62,22 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
     let mut worker = rescorer.worker()?;
     let start_up = opened.elapsed();
     let mut utterances = Vec::new();
-    lists::each(&arguments.lists, &arguments.formats, OwnNames::new(rescorer.names().cloned()), messages, &mut |_, record| {
-        let mut utterance = record.utterance;
-        if arguments.hypotheses > 0 {
-            utterance.hypotheses.truncate(arguments.hypotheses);
-        }
-        if arguments.first == 0 || utterances.len() < arguments.first {
-            utterances.push(utterance);
-        }
-        Ok(())
-    })?;
+    lists::each(
+        &arguments.lists,
+        &arguments.formats,
+        OwnNames::new(rescorer.names().cloned()),
+        messages,
+        &mut |_, record| {
+            let mut utterance = record.utterance;
+            if arguments.hypotheses > 0 {
+                utterance.hypotheses.truncate(arguments.hypotheses);
+            }
+            if arguments.first == 0 || utterances.len() < arguments.first {
+                utterances.push(utterance);
+            }
+            Ok(())
+        },
+    )?;
     if utterances.is_empty() {
         return Err(Error::config("there is no list to measure on"));
     }

@@ -4,8 +4,8 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use super::End;
-use super::lists::{self, Scoring};
 use super::formats::FormatArgs;
+use super::lists::{self, Scoring};
 use super::messages::Messages;
 use crate::eval::significance::group;
 use crate::eval::{Bootstrap, Counts, Oracle, Sample, Tally};
@@ -41,41 +41,50 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
     let mut samples: Vec<(Vec<u8>, Sample)> = Vec::new();
     let mut sessions = false;
     let (mut without, mut cut, mut rescored) = (0, 0, false);
-    let left_out = lists::each(&arguments.lists, &arguments.formats, OwnNames::default(), messages, &mut |number, record| {
-        let chosen = record.winner();
-        rescored |= record.rescored();
-        let utterance = record.utterance;
-        let Some(reference) = &utterance.reference else {
-            without += 1;
-            return Ok(());
-        };
-        let length = scorer.reference(reference);
-        // Lists come in first-pass order; in our own output the one written first was chosen.
-        let mut counts: Vec<Counts> = utterance.hypotheses.iter().map(|h| scorer.counts(&h.bytes)).collect();
-        if counts.is_empty() {
-            before.absent += 1;
-            after.absent += 1;
-            if arguments.mode == "present" {
+    let left_out = lists::each(
+        &arguments.lists,
+        &arguments.formats,
+        OwnNames::default(),
+        messages,
+        &mut |number, record| {
+            let chosen = record.winner();
+            rescored |= record.rescored();
+            let utterance = record.utterance;
+            let Some(reference) = &utterance.reference else {
+                without += 1;
                 return Ok(());
+            };
+            let length = scorer.reference(reference);
+            // Lists come in first-pass order; in our own output the one written first was chosen.
+            let mut counts: Vec<Counts> =
+                utterance.hypotheses.iter().map(|h| scorer.counts(&h.bytes)).collect();
+            if counts.is_empty() {
+                before.absent += 1;
+                after.absent += 1;
+                if arguments.mode == "present" {
+                    return Ok(());
+                }
+                // Counts like a list of the empty text alone, in the intervals too.
+                counts.push(Counts::missing(length));
             }
-            // Counts like a list of the empty text alone, in the intervals too.
-            counts.push(Counts::missing(length));
-        }
-        let chosen = utterance.hypotheses.iter().position(|h| Some(h.rank) == chosen).unwrap_or(0);
-        cut += u64::from(utterance.hypotheses.first().is_some_and(|first| first.rank != 1));
-        before.add(counts[0]);
-        after.add(counts[chosen]);
-        oracle.add(&counts);
-        sessions |= utterance.session.is_some();
-        let key = utterance.session.unwrap_or_else(|| number.to_string().into_bytes());
-        samples.push((
-            key,
-            Sample { before: counts[0].errors(), after: counts[chosen].errors(), reference: length },
-        ));
-        Ok(())
-    })?;
+            let chosen = utterance.hypotheses.iter().position(|h| Some(h.rank) == chosen).unwrap_or(0);
+            cut += u64::from(utterance.hypotheses.first().is_some_and(|first| first.rank != 1));
+            before.add(counts[0]);
+            after.add(counts[chosen]);
+            oracle.add(&counts);
+            sessions |= utterance.session.is_some();
+            let key = utterance.session.unwrap_or_else(|| number.to_string().into_bytes());
+            samples.push((
+                key,
+                Sample { before: counts[0].errors(), after: counts[chosen].errors(), reference: length },
+            ));
+            Ok(())
+        },
+    )?;
     if before.sentences == 0 {
-        return Err(Error::config("no record has a reference (`ref`; see --references): there is nothing to compare with"));
+        return Err(Error::config(
+            "no record has a reference (`ref`; see --references): there is nothing to compare with",
+        ));
     }
     if without > 0 {
         messages.say(&format!("{without} records without a reference were left out"));

@@ -30,7 +30,13 @@ pub struct FormatArgs {
     #[arg(long, visible_alias = "refs", value_name = "FILE", help_heading = "Input")]
     pub references: Option<PathBuf>,
     /// Weight of the acoustic score in the lists' own total (Kaldi: 0.1, others: 1)
-    #[arg(long, visible_alias = "acwt", value_name = "NUM", allow_hyphen_values = true, help_heading = "Input")]
+    #[arg(
+        long,
+        visible_alias = "acwt",
+        value_name = "NUM",
+        allow_hyphen_values = true,
+        help_heading = "Input"
+    )]
     pub acoustic_scale: Option<f64>,
     /// Weight of the language model's score in the lists' own total (SRILM: 8, others: 1)
     #[arg(long, value_name = "NUM", allow_hyphen_values = true, help_heading = "Input")]
@@ -114,7 +120,9 @@ impl FormatArgs {
         let Opened { lists, given, references, .. } = self.open(path, kept)?;
         let source = match lists {
             Lists::Folder(source) => source,
-            Lists::Stream { input, format, given, names } => Source::open(input, format, &given, &names, kept)?,
+            Lists::Stream { input, format, given, names } => {
+                Source::open(input, format, &given, &names, kept)?
+            }
         };
         Ok((source, given, references))
     }
@@ -123,10 +131,12 @@ impl FormatArgs {
 /// Whether the words of a folder of Kaldi's are numbers.
 fn numbers(folder: &Path) -> bool {
     let names = ["words", "words_text", "text"];
-    let Some(path) = names.iter().map(|name| folder.join(name)).find(|path| path.is_file()) else { return false };
+    let Some(path) = names.iter().map(|name| folder.join(name)).find(|path| path.is_file()) else {
+        return false;
+    };
     let Ok(text) = std::fs::read(path) else { return false };
-    let words = text.split(|&byte| byte == b'\n').flat_map(|line| {
-        line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).skip(1)
-    });
+    let words = text
+        .split(|&byte| byte == b'\n')
+        .flat_map(|line| line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).skip(1));
     words.take(1000).all(|word| word.iter().all(u8::is_ascii_digit))
 }

@@ -128,18 +128,15 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
         Event::Lists(formula) => messages.say(&formula),
         Event::Warning(warning) => messages.say(&format!("warning: {warning}")),
         Event::Passed { place, reason } => {
-            messages.repeated(
-                "records passed through",
-                &format!("{place} passed through unrescored: {reason}"),
-            );
+            messages
+                .repeated("records passed through", &format!("{place} passed through unrescored: {reason}"));
         }
         Event::Progress(summary) => messages.say(&line(&summary)),
     };
     if done > 0 {
         messages.say(&format!("resuming after {done} records"));
     }
-    let streams =
-        Streams { input: lists, earlier, output: &mut sink, output_name: arguments.output_name() };
+    let streams = Streams { input: lists, earlier, output: &mut sink, output_name: arguments.output_name() };
     let summary = stream::rescore(&rescorer, streams, &options, &stop, &tell);
     if let Some(bar) = bar {
         bar.finish_and_clear();
@@ -229,7 +226,11 @@ impl Args {
             return Sink::folder(&self.output);
         }
         let document = self.output_format.or(format).is_some_and(Format::is_document);
-        if document && !self.resume { Sink::whole(&self.output) } else { Sink::open(&self.output, self.resume) }
+        if document && !self.resume {
+            Sink::whole(&self.output)
+        } else {
+            Sink::open(&self.output, self.resume)
+        }
     }
 
     fn rescorer(&self, config: &Config, deadline: Option<Duration>) -> Result<Rescorer> {

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 
 use super::End;
-use super::lists::{self, Scoring};
 use super::formats::FormatArgs;
+use super::lists::{self, Scoring};
 use super::messages::Messages;
 use super::models::ModelArgs;
 use crate::combine::{RANK, SCORE, WORDS};
@@ -226,7 +226,9 @@ fn problem(
         problem.push(utterance.session.as_deref(), length, &errors, &values)?;
     }
     if problem.features().is_empty() || skipped == utterances.len() as u64 {
-        return Err(Error::config("no record has a reference (`ref`; see --references): there is nothing to learn from"));
+        return Err(Error::config(
+            "no record has a reference (`ref`; see --references): there is nothing to learn from",
+        ));
     }
     Ok((problem, skipped))
 }

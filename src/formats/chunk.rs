@@ -67,7 +67,11 @@ impl Chunk {
 
     /// Where it begins, as people say it.
     pub fn place(&self) -> String {
-        let what = if self.folder.is_some() || self.file.is_some() || self.format.is_document() { "record" } else { "line" };
+        let what = if self.folder.is_some() || self.file.is_some() || self.format.is_document() {
+            "record"
+        } else {
+            "line"
+        };
         format!("{what} {}", self.number)
     }
 

@@ -50,8 +50,7 @@ pub(super) fn split(bytes: &[u8], format: Format) -> Result<Vec<Chunk>> {
     chunks[0].body = Body::Between;
     loop {
         let start = cursor.at;
-        let more =
-            if array { cursor.item(close)?.is_some() } else { cursor.member()?.is_some() };
+        let more = if array { cursor.item(close)?.is_some() } else { cursor.member()?.is_some() };
         if !more {
             let mut tail = piece(bytes, start..bytes.len(), format, 0);
             tail.body = Body::Between;
@@ -122,7 +121,8 @@ pub(super) fn espnet1(chunk: &Chunk, names: &mut Interner) -> Result<Record> {
                 match member.key.of(bytes) {
                     b"\"text\"" => record.utterance.reference = Some(string(bytes, value)),
                     b"\"name\"" => {
-                        if let Some(piece) = record.slots.last_mut().and_then(|slot| slot.pieces.first_mut()) {
+                        if let Some(piece) = record.slots.last_mut().and_then(|slot| slot.pieces.first_mut())
+                        {
                             piece.place = Some(value.start..value.end);
                         }
                     }

@@ -127,9 +127,8 @@ impl FolderSource {
     fn kaldi(path: &Path, kinds: Vec<Option<String>>, given: &Given, kept: Kept) -> Result<Self> {
         let words = path.join(kinds[kaldi::WORDS].as_deref().unwrap_or("words"));
         let driver = lines(&words, Format::Kaldi, given, kept)?;
-        let open = |name: &Option<String>| {
-            name.as_ref().map(|name| Keyed::open(&path.join(name), kept)).transpose()
-        };
+        let open =
+            |name: &Option<String>| name.as_ref().map(|name| Keyed::open(&path.join(name), kept)).transpose();
         let sides = vec![vec![None, open(&kinds[kaldi::LM])?, open(&kinds[kaldi::AM])?]];
         let folder = Arc::new(Folder { format: Format::Kaldi, kinds });
         Ok(Self { format: Format::Kaldi, kept, folder, driver: Driver::Lines(driver), sides, number: 0 })
@@ -147,9 +146,8 @@ impl FolderSource {
         let driver = lines(&text, Format::Cued, &Given::default(), kept)?;
         let mut sides = Vec::new();
         for place in (1..).take_while(|&place| best(place).is_dir()) {
-            let open = |name: &&str| {
-                file(&best(place), name).map(|path| Keyed::open(&path, kept)).transpose()
-            };
+            let open =
+                |name: &&str| file(&best(place), name).map(|path| Keyed::open(&path, kept)).transpose();
             sides.push(ESPNET.iter().map(open).collect::<Result<Vec<_>>>()?);
         }
         let kinds = ESPNET.iter().map(|name| Some((*name).to_owned())).collect();
@@ -226,7 +224,8 @@ impl FolderSource {
                     let place = kaldi::split(kaldi::key(line)).map_or(1, |(_, place)| place as usize);
                     add(&mut chunk, kaldi::WORDS, place, line);
                     for (kind, side) in self.sides[0].iter_mut().enumerate() {
-                        if let Some(line) = side.as_mut().map(|side| side.take(kaldi::key(line))).transpose()?.flatten()
+                        if let Some(line) =
+                            side.as_mut().map(|side| side.take(kaldi::key(line))).transpose()?.flatten()
                         {
                             add(&mut chunk, kind, place, &line);
                         }
@@ -252,14 +251,22 @@ impl FolderSource {
         let sides = self.sides.iter().flatten().flatten();
         let left = |side: &Keyed| {
             let left = side.waiting.len() as u64 + side.rest();
-            (left > 0).then(|| format!("{}: {left} keys belong to no list and were left out", side.path.display()))
+            (left > 0)
+                .then(|| format!("{}: {left} keys belong to no list and were left out", side.path.display()))
         };
         sides.filter_map(left).collect()
     }
 }
 
 /// The list of one file.
-fn one(folder: &Path, name: String, format: Option<Format>, given: &Given, kept: Kept, number: u64) -> Result<Chunk> {
+fn one(
+    folder: &Path,
+    name: String,
+    format: Option<Format>,
+    given: &Given,
+    kept: Kept,
+    number: u64,
+) -> Result<Chunk> {
     let path = folder.join(&name);
     let stem = stem(&path);
     let names = Names { file: path.display().to_string(), stem: Some(stem.clone()), manifest: None };

@@ -57,9 +57,8 @@ pub(super) fn read(chunk: &Chunk, given: &Given, names: &mut Interner) -> Result
         while let Some((kind, line)) = rows.next_if(|row| row.0 != WORDS) {
             let inside = &bytes[..line.end];
             let key = field(inside, line.start).unwrap_or(line.start..line.start);
-            let span = field(inside, key.end).ok_or_else(|| {
-                Error::record(format!("hypothesis {place} has a key without a cost"))
-            })?;
+            let span = field(inside, key.end)
+                .ok_or_else(|| Error::record(format!("hypothesis {place} has a key without a cost")))?;
             let value = Unit::Cost.natural(number(bytes, &span, "cost")?);
             let (name, weight) = if kind == LM { ("lm", parts.lm) } else { ("am", parts.am) };
             features.push((names.name(name), value));

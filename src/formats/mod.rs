@@ -20,9 +20,9 @@ mod record;
 mod slots;
 mod source;
 mod srilm;
-mod times;
 #[cfg(test)]
 mod tests;
+mod times;
 
 pub mod jsonl;
 

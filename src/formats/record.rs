@@ -179,7 +179,13 @@ impl Answer {
     /// # Errors
     /// The record cannot be written in this format, or does not belong to the chunk; `out` is
     /// then as it was.
-    pub fn write(&self, record: &mut Record, chunk: &Chunk, gained: &Gained<'_>, out: &mut Vec<u8>) -> Result<()> {
+    pub fn write(
+        &self,
+        record: &mut Record,
+        chunk: &Chunk,
+        gained: &Gained<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
         let before = out.len();
         let done = self.written(record, chunk, gained, out);
         if done.is_err() {
@@ -188,7 +194,13 @@ impl Answer {
         done
     }
 
-    fn written(&self, record: &mut Record, chunk: &Chunk, gained: &Gained<'_>, out: &mut Vec<u8>) -> Result<()> {
+    fn written(
+        &self,
+        record: &mut Record,
+        chunk: &Chunk,
+        gained: &Gained<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
         if let Some(format) = self.format.filter(|&format| format != chunk.format) {
             return fresh::write(format, record, chunk, gained, out);
         }

@@ -199,7 +199,8 @@ fn splice(
 pub(super) fn number(bytes: &[u8], span: &Range<usize>, what: &str) -> Result<f64> {
     let raw = bytes.get(span.clone()).unwrap_or_default();
     let value = std::str::from_utf8(raw).ok().and_then(|text| text.trim().parse::<f64>().ok());
-    let value = value.ok_or_else(|| Error::record(format!("the {what} at byte {} is no number", span.start + 1)))?;
+    let value =
+        value.ok_or_else(|| Error::record(format!("the {what} at byte {} is no number", span.start + 1)))?;
     Ok(if value.is_finite() { value } else { f64::NAN })
 }
 

@@ -121,7 +121,9 @@ fn needs(format: Format, given: &Given, head: &[u8]) -> Result<()> {
         return Err(Error::Config(format!("`{format}` is a format of outputs: it has no lists to read")));
     }
     if format == Format::Espnet {
-        return Err(Error::config("`espnet` is a folder of `1best_recog`, `2best_recog`, ..: name it as the input"));
+        return Err(Error::config(
+            "`espnet` is a folder of `1best_recog`, `2best_recog`, ..: name it as the input",
+        ));
     }
     let first = head.trim_ascii_start().split(|&byte| byte == b'\n').next().unwrap_or_default();
     if format == Format::Nemo && given.beam_size.is_none() && columns::nemo_id(first).is_none() {
@@ -139,7 +141,9 @@ fn needs(format: Format, given: &Given, head: &[u8]) -> Result<()> {
 /// Reading failed, or outputs of this format cannot be completed.
 pub fn count(input: impl Read, format: Format, given: &Given) -> Result<(u64, u64)> {
     if format.is_document() || format == Format::Espnet {
-        return Err(Error::Config(format!("an output of the format `{format}` is written whole or not at all")));
+        return Err(Error::Config(format!(
+            "an output of the format `{format}` is written whole or not at all"
+        )));
     }
     let io = |source| Error::Io { what: "output".into(), source };
     let lines = Lines::new(input, usize::MAX);
@@ -260,7 +264,8 @@ impl<R: Read> Splitter<R> {
             let chunk = &mut open.chunk;
             if chunk.bytes.len() + line.bytes.len() > self.kept.record_bytes && !open.spilt {
                 open.spilt = true;
-                chunk.body = Body::Passed(format!("the record is over the limit of {} bytes", self.kept.record_bytes));
+                chunk.body =
+                    Body::Passed(format!("the record is over the limit of {} bytes", self.kept.record_bytes));
             }
             if open.spilt {
                 let next = Chunk {

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::testing::{data_or_skip, fixture};
-use crate::{Status, Utterance};
+use crate::{Result, Status, Utterance};
 
 const GOLDENS: [(&str, Format); 14] = [
     ("jsonl.jsonl", Format::Jsonl),
@@ -59,7 +59,8 @@ fn through(
     for chunk in chunks(bytes, format, given).unwrap() {
         let mut one = Vec::new();
         if chunk.is_record() {
-            let mut record = reader.read(&chunk).unwrap_or_else(|error| panic!("{:?}: {error}", chunk.format));
+            let mut record =
+                reader.read(&chunk).unwrap_or_else(|error| panic!("{:?}: {error}", chunk.format));
             change(&mut record.utterance);
             let order: Vec<usize> = (0..record.utterance.hypotheses.len()).collect();
             let gained = Gained { order: &order, features: &[], explain: None };
@@ -157,14 +158,32 @@ fn another_order_comes_out_and_its_formula_gives_our_total() {
 fn values_are_natural_logs_and_higher_is_better() {
     // Computed from the definitions of the formats, not by this program.
     let want: [(&str, usize, &str, usize, &str, &[(&str, f64)]); 11] = [
-        ("srilm.txt", 0, "file", 0, "-pau- right -pau-", &[
-            ("am", 453.098_088_9), ("lm", -4.209_954_5), ("score", 419.418_452_9)]),
+        (
+            "srilm.txt",
+            0,
+            "file",
+            0,
+            "-pau- right -pau-",
+            &[("am", 453.098_089_4), ("lm", -4.209_954_5), ("score", 419.418_453_6)],
+        ),
         ("srilm.txt", 1, "file-2", 0, "rain", &[("am", -6.907_755_3), ("lm", -5.756_462_7)]),
         ("nbest1.txt", 0, "file", 1, "the cattle boils", &[("score", -208.936_753_2)]),
-        ("nbest2.txt", 0, "file", 0, "hello world", &[
-            ("lm", -3.276_636_2), ("am", -204.994_550_3), ("score", -208.271_186_4)]),
-        ("moses.txt", 0, "0", 0, "a small house", &[
-            ("LM0", -12.3), ("AM00", -7.1), ("AM01", 0.3), ("WordPenalty0", -3.0), ("score", -4.42063)]),
+        (
+            "nbest2.txt",
+            0,
+            "file",
+            0,
+            "hello world",
+            &[("lm", -3.276_636_2), ("am", -204.994_550_3), ("score", -208.271_186_4)],
+        ),
+        (
+            "moses.txt",
+            0,
+            "0",
+            0,
+            "a small house",
+            &[("LM0", -12.3), ("AM00", -7.1), ("AM01", 0.3), ("WordPenalty0", -3.0), ("score", -4.42063)],
+        ),
         ("moses.txt", 1, "1", 0, "it rains", &[("F0", -3.5), ("score", -3.5)]),
         ("nemo.tsv", 0, "1", 0, "the cat said \"no", &[("score", -3.21)]),
         ("wenet.txt", 0, "utt1", 0, "the  cat sat", &[("score", -3.21)]),
@@ -175,7 +194,11 @@ fn values_are_natural_logs_and_higher_is_better() {
     for (name, record, id, at, text, features) in want {
         let format = GOLDENS.iter().find(|golden| golden.0 == name).unwrap().1;
         let utterance = &read(&golden(name), Some(format), &given())[record];
-        assert_eq!((String::from_utf8_lossy(&utterance.id), &*texts(utterance)[at]), (id.into(), text), "{name}");
+        assert_eq!(
+            (String::from_utf8_lossy(&utterance.id), &*texts(utterance)[at]),
+            (id.into(), text),
+            "{name}"
+        );
         for (feature, value) in features {
             let got = utterance.hypotheses[at].feature(feature).unwrap_or(f64::NAN);
             assert!((got - value).abs() < 1e-6 * value.abs().max(1.0), "{name} {feature}: {got}");
@@ -190,10 +213,18 @@ fn values_are_natural_logs_and_higher_is_better() {
     let wenet = read(&golden("wenet.txt"), None, &given());
     assert_eq!(wenet.iter().map(|u| u.hypotheses.len()).collect::<Vec<_>>(), [2, 0, 1]);
     let hypo = read(&golden("hypo2trans.json"), None, &given());
-    assert_eq!((texts(&hypo[1]), hypo[1].reference.as_deref()), (vec![String::new(), "ah".into()], Some(&b""[..])));
+    assert_eq!(
+        (texts(&hypo[1]), hypo[1].reference.as_deref()),
+        (vec![String::new(), "ah".into()], Some(&b""[..]))
+    );
     let espnet = read(&golden("espnet1.json"), None, &given());
-    assert_eq!((ids(&espnet), texts(&espnet[0])), (vec!["spk1-utt1".into(), "spk1-utt2".into()],
-        vec!["a quiet street".to_owned(), "a quite street".into()]));
+    assert_eq!(
+        (ids(&espnet), texts(&espnet[0])),
+        (
+            vec!["spk1-utt1".into(), "spk1-utt2".into()],
+            vec!["a quiet street".to_owned(), "a quite street".into()]
+        )
+    );
     assert_eq!(espnet[1].reference.as_deref(), Some("hé".as_bytes()));
 }
 
@@ -202,7 +233,10 @@ fn values_are_natural_logs_and_higher_is_better() {
 fn numbers_of_places_stay_in_their_places() {
     let out = through(&golden("kaldi.txt"), None, Answer::default(), &given(), reversed);
     let out = String::from_utf8(out).unwrap();
-    assert!(out.starts_with("en_4156-A_058697-12-1\nen_4156-A_058697-12-2 the fairy left at nine\n"), "{out}");
+    assert!(
+        out.starts_with("en_4156-A_058697-12-1\nen_4156-A_058697-12-2 the fairy left at nine\n"),
+        "{out}"
+    );
     assert!(out.contains("en_4156-A_058697-12-4 the ferry"), "{out}");
     let out = through(&golden("mlm.json"), None, Answer::default(), &given(), reversed);
     let out: serde_json::Value = serde_json::from_slice(&out).unwrap();
@@ -217,8 +251,18 @@ fn numbers_of_places_stay_in_their_places() {
 #[test]
 fn every_format_becomes_every_other() {
     let targets = [
-        Format::Jsonl, Format::Json, Format::Srilm, Format::Nbest1, Format::Moses, Format::Nemo, Format::Wenet,
-        Format::Cued, Format::Pocketsphinx, Format::Espnet1, Format::Mlm, Format::Hypo2trans,
+        Format::Jsonl,
+        Format::Json,
+        Format::Srilm,
+        Format::Nbest1,
+        Format::Moses,
+        Format::Nemo,
+        Format::Wenet,
+        Format::Cued,
+        Format::Pocketsphinx,
+        Format::Espnet1,
+        Format::Mlm,
+        Format::Hypo2trans,
     ];
     for (name, format) in GOLDENS {
         let before = read(&golden(name), Some(format), &given());
@@ -232,14 +276,19 @@ fn every_format_becomes_every_other() {
                 (before.iter().filter(full).collect(), after.iter().filter(full).collect());
             assert_eq!(after.len(), before.len(), "{name} to {to}: {}", String::from_utf8_lossy(&out));
             for (before, after) in before.iter().zip(after) {
-                let plain = |text: String| text.split_whitespace().filter(|w| !w.starts_with('<')).collect::<Vec<_>>().join(" ");
+                let plain = |text: String| {
+                    text.split_whitespace().filter(|w| !w.starts_with('<')).collect::<Vec<_>>().join(" ")
+                };
                 let mut want: Vec<_> = texts(before).into_iter().map(plain).collect();
-                want.reverse();
+                // JSON Lines keeps the first pass's ranks, and is read in their order.
+                let jsonl = matches!(to, Format::Jsonl | Format::Json);
+                if !jsonl {
+                    want.reverse();
+                }
                 let got: Vec<_> = texts(after).into_iter().map(plain).collect();
                 assert_eq!(got, want, "{name} to {to}");
                 for (hypothesis, at) in after.hypotheses.iter().zip(1..) {
                     let total = hypothesis.feature("score").unwrap_or(-2.5 * f64::from(at));
-                    let jsonl = matches!(to, Format::Jsonl | Format::Json);
                     assert!(jsonl || (total + 2.5 * f64::from(at)).abs() < 1e-4, "{name} to {to}: {total}");
                 }
             }
@@ -252,7 +301,8 @@ fn the_best_hypotheses_come_out_for_scoring_tools() {
     let best = |to| {
         let answer = Answer { format: Some(to), ..Answer::default() };
         let same = |utterance: &mut Utterance| utterance.status = Status::Ok;
-        let out = |name: &str| String::from_utf8(through(&golden(name), None, answer, &given(), same)).unwrap();
+        let out =
+            |name: &str| String::from_utf8(through(&golden(name), None, answer, &given(), same)).unwrap();
         (out("kaldi.txt"), out("nbest2.txt"))
     };
     assert!(best(Format::Trn).0.ends_with("na\u{ef}ve caf\u{e9} (utt-b)\n"));
@@ -285,7 +335,10 @@ fn folders_are_joined_by_key() {
     assert!(orphans.len() == 1 && orphans[0].contains("1 keys"), "{orphans:?}");
     let mut reader = Reader::new(OwnNames::default(), Arc::new(given), Arc::default());
     let mut record = reader.read(&chunks[0]).unwrap();
-    assert_eq!((&record.utterance.id[..], texts(&record.utterance)), (&b"a-1"[..], vec!["warm bread".into(), "warm bred".into()]));
+    assert_eq!(
+        (&record.utterance.id[..], texts(&record.utterance)),
+        (&b"a-1"[..], vec!["warm bread".into(), "warm bred".into()])
+    );
     let second = &record.utterance.hypotheses[1];
     let near = |name: &str, value: f64| (second.feature(name).unwrap() - value).abs() < 1e-9;
     assert!(near("lm", -12.5) && near("am", -3519.5) && near("score", -364.45));
@@ -293,7 +346,8 @@ fn folders_are_joined_by_key() {
     let gained = Gained { order: &[0, 1], features: &[], explain: None };
     let mut out = Vec::new();
     Answer::default().write(&mut record, &chunks[0], &gained, &mut out).unwrap();
-    let files: Vec<_> = Answer::frames(&out).map(|(name, line)| (name, String::from_utf8_lossy(line))).collect();
+    let files: Vec<_> =
+        Answer::frames(&out).map(|(name, line)| (name, String::from_utf8_lossy(line))).collect();
     // -2.5 = -lm cost - 0.1 * 3519.5
     let want = [("words", "a-1-1 3 5\n"), ("lm_cost", "a-1-1 -349.45\n"), ("ac_cost", "a-1-1 3519.5\n")];
     assert_eq!(files[..3], want.map(|(name, line)| (name, line.into())));
@@ -309,7 +363,8 @@ fn folders_are_joined_by_key() {
     reversed(&mut record.utterance);
     let mut out = Vec::new();
     Answer::default().write(&mut record, &chunks[2], &gained, &mut out).unwrap();
-    let files: Vec<_> = Answer::frames(&out).map(|(name, line)| (name, String::from_utf8_lossy(line))).collect();
+    let files: Vec<_> =
+        Answer::frames(&out).map(|(name, line)| (name, String::from_utf8_lossy(line))).collect();
     assert!(files.contains(&("2best_recog/score", "uttC tensor(-5, device='cuda:0')\n".into())), "{files:?}");
     assert!(files.contains(&("1best_recog/token_int", "uttC 8\n".into())), "{files:?}");
 
@@ -335,15 +390,20 @@ fn a_record_too_long_goes_on_as_it_came() {
 
 #[test]
 fn an_interrupted_output_is_counted_up_to_its_last_certain_record() {
-    for (name, format, beam, records) in
-        [("moses.txt", Format::Moses, None, 1), ("nemo.tsv", Format::Nemo, Some(3), 2), ("kaldi.txt", Format::Kaldi, None, 1)]
-    {
+    for (name, format, beam, records) in [
+        ("moses.txt", Format::Moses, None, 1),
+        ("nemo.tsv", Format::Nemo, Some(3), 2),
+        ("kaldi.txt", Format::Kaldi, None, 1),
+    ] {
         let given = Given { beam_size: beam, ..Given::default() };
         let bytes = golden(name);
         let (done, whole) = count(&bytes[..], format, &given).unwrap();
         assert_eq!(done, records, "{name}");
         assert!(whole == bytes.len() as u64 || bytes[whole as usize - 1] == b'\n');
-        assert_eq!(count(&bytes[..whole as usize / 2], format, &given).unwrap().0, if beam.is_some() { 1 } else { 0 });
+        assert_eq!(
+            count(&bytes[..whole as usize / 2], format, &given).unwrap().0,
+            if beam.is_some() { 1 } else { 0 }
+        );
     }
     assert!(count(&b"{}"[..], Format::Mlm, &Given::default()).is_err());
 }
@@ -406,7 +466,7 @@ fn a_format_is_seen_however_its_bytes_come() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 120, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Less than all of a golden is seen as its format or as not enough.
     #[test]
