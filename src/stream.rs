@@ -201,7 +201,8 @@ pub fn rescore(
             let (plan, stop) = (plan.clone(), stop.clone());
             move || {
                 let reader = plan.reader();
-                Feeder { plan, reader, submitter, sent, stop, tell, options }.feed(earlier, &chunks)
+                Feeder { plan, reader, submitter, sent, stop, tell, options, ended: false }
+                    .feed(earlier, &chunks)
             }
         };
         let feed = feeder.spawn_scoped(scope, feed).map_err(io)?;
@@ -237,6 +238,8 @@ struct Feeder<'a> {
     stop: Stop,
     tell: &'a (dyn Fn(Event) + Sync),
     options: &'a StreamOptions,
+    /// A signal has ended it.
+    ended: bool,
 }
 
 impl Feeder<'_> {
@@ -290,12 +293,20 @@ impl Feeder<'_> {
     }
 
     /// The next chunk; `None` at the end, or when a stop was asked for and all that was read is here.
-    fn next(&self, chunks: &Receiver<Result<Read_>>) -> Option<Result<Read_>> {
+    fn next(&mut self, chunks: &Receiver<Result<Read_>>) -> Option<Result<Read_>> {
         loop {
+            if self.ended {
+                return None;
+            }
             match chunks.recv_timeout(GLANCE) {
                 Ok(read) => return Some(read),
                 Err(RecvTimeoutError::Disconnected) => return None,
-                Err(RecvTimeoutError::Timeout) if self.stop.asked() && self.stop.waiting() => return None,
+                Err(RecvTimeoutError::Timeout) if self.stop.asked() && self.stop.waiting() => {
+                    // Whole or not, what has come of a list is answered.
+                    self.ended = true;
+                    let chunk = self.stop.unfinished()?;
+                    return Some(Ok(Read_::Chunk(chunk, Instant::now())));
+                }
                 Err(RecvTimeoutError::Timeout) => {}
             }
         }

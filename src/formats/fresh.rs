@@ -147,7 +147,7 @@ fn native(utterance: &Utterance, id: &[u8], chosen: &[&Hypothesis], gained: &Gai
         let mut scores = Map::new();
         for (name, value) in &hypothesis.features {
             let ours = gained.features.contains(name);
-            let count = ours && (&**name == "words" || name.ends_with(".oov"));
+            let count = ours && value.is_finite() && (&**name == "words" || name.ends_with(".oov"));
             let value = if count { Value::from(*value as i64) } else { Value::from(*value) };
             if !(passed && ours) {
                 scores.insert(name.to_string(), value);
@@ -232,9 +232,8 @@ fn lines(format: Format, utterance: &Utterance, id: &[u8], chosen: &[&Hypothesis
                 unit.write(total, out);
             }
             _ => {
-                // NeMo, with the id in front: its own readers want none, so ours is not written.
-                let clean = String::from_utf8_lossy(&text).into_owned();
-                out.extend_from_slice(if clean.contains('\t') { clean.as_bytes() } else { &text });
+                // NeMo. Its own readers want no ids; blank lines part the lists.
+                out.extend_from_slice(&text);
                 out.push(b'\t');
                 unit.write(total, out);
             }

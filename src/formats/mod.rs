@@ -34,7 +34,7 @@ pub use folder::{Folder, Names, References, names, references, sniff, symbols};
 pub use fresh::Envelope;
 pub use known::{Format, Given};
 pub use record::{Answer, Reader, Record};
-pub use source::{Kept, Source, count};
+pub use source::{Kept, Seat, Source, count};
 
 use crate::Name;
 

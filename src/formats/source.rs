@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{Cursor, Read};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::chunk::{Body, Chunk};
 use super::folder::{FolderSource, Names};
@@ -30,6 +31,9 @@ impl Default for Kept {
 /// A record of several lines ends where the next one's id comes, at a blank line, or at the end:
 /// so the last one is known whole only then.
 pub struct Source(Inner);
+
+/// A place for a record that may not be whole yet.
+pub type Seat = Arc<Mutex<Option<Chunk>>>;
 
 type Stream = Decoded<Box<dyn Read + Send>>;
 
@@ -87,7 +91,19 @@ impl Source {
             return Err(Error::Limit { what, limit, got: bytes.len() as u64 });
         }
         let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&bytes);
-        Ok(Self(Inner::Document(documents::split(bytes, format)?.into_iter())))
+        let chunks = documents::split(bytes, format).map_err(|error| match error {
+            Error::Config(what) => Error::Config(format!("{}: {what}", names.file)),
+            other => other,
+        })?;
+        Ok(Self(Inner::Document(chunks.into_iter())))
+    }
+
+    /// Lays a copy of the record that may not be whole into `seat` while more is waited for: who ends
+    /// the stream meanwhile finds what has come of it.
+    pub fn share(&mut self, seat: Seat) {
+        if let Inner::Lines(splitter) = &mut self.0 {
+            splitter.seat = Some(seat);
+        }
     }
 
     pub(super) fn folder(source: FolderSource) -> Self {
@@ -183,6 +199,7 @@ struct Splitter<R> {
     kept: Kept,
     records: u64,
     open: Option<Open>,
+    seat: Option<Seat>,
     ready: VecDeque<Result<Chunk>>,
     ended: bool,
 }
@@ -206,6 +223,7 @@ impl<R: Read> Splitter<R> {
             kept,
             records: 0,
             open: None,
+            seat: None,
             ready: VecDeque::new(),
             ended: false,
         }
@@ -219,7 +237,17 @@ impl<R: Read> Splitter<R> {
             if self.ended {
                 return None;
             }
-            match self.lines.next() {
+            let open = self.open.as_ref().filter(|_| !self.lines.ready()).map(|open| open.chunk.clone());
+            let seat = self.seat.clone().filter(|_| open.is_some());
+            let sit = |chunk: Option<Chunk>| {
+                if let Some(seat) = &seat {
+                    *seat.lock().unwrap_or_else(PoisonError::into_inner) = chunk;
+                }
+            };
+            sit(open);
+            let line = self.lines.next();
+            sit(None);
+            match line {
                 Some(Ok(line)) => self.line(line),
                 Some(Err(source)) => {
                     self.ended = true;

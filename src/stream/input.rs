@@ -1,14 +1,14 @@
 //! Reading records on a thread of their own, so that a signal can end a stream that waits.
 
 use std::io::{self, Read};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use crossbeam::channel::{Receiver, bounded};
 
 use crate::Result;
-use crate::formats::{Chunk, Format, Given, Kept, Names, Source};
+use crate::formats::{Chunk, Format, Given, Kept, Names, Seat, Source};
 use crate::lines::Ending;
 
 /// Asks a stream to end: it stops reading, finishes what it has read, and returns.
@@ -17,6 +17,8 @@ pub struct Stop {
     asked: Arc<AtomicBool>,
     /// Whether the reading thread waits for input right now.
     waiting: Arc<AtomicBool>,
+    /// The record that it has read a part of meanwhile, of several lines.
+    seat: Seat,
 }
 
 /// Where the lists come from.
@@ -55,6 +57,11 @@ impl Stop {
         self.asked.load(Ordering::SeqCst)
     }
 
+    /// What was read of a record whose end has not come.
+    pub(super) fn unfinished(&self) -> Option<Chunk> {
+        self.seat.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     pub(super) fn waiting(&self) -> bool {
         self.waiting.load(Ordering::SeqCst)
     }
@@ -83,6 +90,7 @@ pub(super) fn chunks(lists: Lists, kept: Kept, stop: Stop) -> io::Result<Receive
                 return;
             }
         };
+        source.share(stop.seat.clone());
         for chunk in source.by_ref() {
             // What a signal cut off is no record, and no damaged gzip file. A document was read whole.
             let cut = |chunk: &Chunk| folder || chunk.ending == Ending::None && !chunk.format.is_document();

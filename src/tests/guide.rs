@@ -21,8 +21,12 @@ fn every_command_of_the_guide_works() {
     dir.write("data.json", golden("espnet1.json"));
     let vosk = golden("jsonl.jsonl");
     dir.write("vosk.jsonl", vosk.split(|&byte| byte == b'\n').nth(1).expect("Vosk's line"));
-    dir.write("whisper.jsonl", "{\"id\":\"w\",\"hyps\":[{\"text\":\"A.\",\"score\":-0.25},{\"text\":\"Ah.\",\"score\":-0.5}]}\n");
-    let beams = |utterance: usize| (0..16).map(|at| format!("a {utterance} {at}\t-{at}.5\n")).collect::<String>();
+    dir.write(
+        "whisper.jsonl",
+        "{\"id\":\"w\",\"hyps\":[{\"text\":\"A.\",\"score\":-0.25},{\"text\":\"Ah.\",\"score\":-0.5}]}\n",
+    );
+    let beams =
+        |utterance: usize| (0..16).map(|at| format!("a {utterance} {at}\t-{at}.5\n")).collect::<String>();
     dir.write("preds_out_width16_alpha0_beta0.tsv", beams(0) + &beams(1));
     dir.write(
         "test.json",
@@ -31,7 +35,8 @@ fn every_command_of_the_guide_works() {
     dir.write("hyps/one.hyp", golden("pocketsphinx.hyp"));
     dir.write("nbest.txt", golden("moses.txt"));
 
-    let guide = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/guide.md")).expect("the guide");
+    let guide =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/guide.md")).expect("the guide");
     let mut commands = 0;
     for line in guide.lines().filter_map(|line| line.strip_prefix("$ ")) {
         let (command, stdin) = match line.strip_prefix("recognizer | ") {

@@ -125,6 +125,14 @@ impl<'a> Cursor<'a> {
             return Err(self.lost());
         }
         self.at += 1;
+        // Keys are short: found before a call of memchr has begun.
+        let rest = self.line.get(self.at..).unwrap_or_default();
+        if let Some(n) = rest.iter().take(SHORT).position(|&byte| byte == b'"' || byte == b'\\')
+            && rest[n] == b'"'
+        {
+            self.at += n + 1;
+            return Ok(Span { start, end: self.at });
+        }
         loop {
             let rest = self.line.get(self.at..).unwrap_or_default();
             match memchr::memchr2(b'"', b'\\', rest) {
@@ -143,19 +151,23 @@ impl<'a> Cursor<'a> {
         let start = self.at;
         let mut depth = 0usize;
         loop {
-            match self.line.get(self.at) {
-                Some(b'"') => {
+            let rest = self.line.get(self.at..).unwrap_or_default();
+            // Most bytes are within strings, which are jumped over, or numbers.
+            let Some(skipped) = rest.iter().position(|&byte| STRUCTURE[usize::from(byte)]) else {
+                return Err(self.lost());
+            };
+            self.at += skipped;
+            match rest[skipped] {
+                b'"' => {
                     self.string()?;
                     continue;
                 }
-                Some(b'{' | b'[') => depth += 1,
-                Some(b'}' | b']') if depth == 1 => {
+                b'{' | b'[' => depth += 1,
+                _ if depth == 1 => {
                     self.at += 1;
                     return Ok(Span { start, end: self.at });
                 }
-                Some(b'}' | b']') => depth = depth.saturating_sub(1),
-                Some(_) => {}
-                None => return Err(self.lost()),
+                _ => depth = depth.saturating_sub(1),
             }
             self.at += 1;
         }
@@ -165,6 +177,20 @@ impl<'a> Cursor<'a> {
         Error::Internal(format!("lost the thread of valid JSON at byte {}", self.at + 1))
     }
 }
+
+/// Bytes of a string looked at one by one.
+const SHORT: usize = 8;
+
+/// Bytes that open or close something.
+const STRUCTURE: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut at = 0;
+    while at < 5 {
+        table[b"\"{}[]"[at] as usize] = true;
+        at += 1;
+    }
+    table
+};
 
 /// A member of an object taken apart.
 #[derive(Debug, Clone, Copy)]
