@@ -7,6 +7,7 @@
 //! Costs, other bases and other signs exist only below here: a reader gives natural logarithms,
 //! higher is better, and a writer gives back, byte for byte, what it does not have to change.
 
+mod beside;
 mod chunk;
 mod columns;
 mod detect;
@@ -28,9 +29,10 @@ pub mod jsonl;
 
 use std::sync::Arc;
 
+pub use beside::{Names, References, names, references, symbols};
 pub use chunk::{Body, Chunk};
 pub use detect::detect;
-pub use folder::{Folder, Names, References, names, references, sniff, symbols};
+pub use folder::{Folder, sniff};
 pub use fresh::Envelope;
 pub use known::{Format, Given};
 pub use record::{Answer, Reader, Record};

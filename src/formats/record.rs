@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::beside::References;
 use super::chunk::{Body, Chunk};
-use super::folder::{ESPNET, References, raw_frame};
+use super::folder::{ESPNET, raw_frame};
 use super::fresh;
 use super::jsonl;
 use super::known::{Format, Given};

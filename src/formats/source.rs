@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 use std::io::{Cursor, Read};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::beside::Names;
 use super::chunk::{Body, Chunk};
-use super::folder::{FolderSource, Names};
+use super::folder::FolderSource;
 use super::known::{Format, Given};
 use super::{columns, detect, documents, kaldi, moses};
 use crate::lines::{Decoded, Ending, Line, Lines};
