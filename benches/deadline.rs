@@ -10,9 +10,10 @@ use std::io::{self, Read, Write};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use secondpass::formats::{Format, Names};
 use secondpass::lm::schedule::Scheduler;
 use secondpass::lm::{Carry, Grain, LanguageModel, Limits, Rows, Scorer, Spec, StepKernel, Wanted};
-use secondpass::stream::{Stop, StreamOptions, rescore};
+use secondpass::stream::{Lists, Stop, StreamOptions, Streams, rescore};
 use secondpass::tokens::{Known, TextMap, Vocab};
 use secondpass::{Rescorer, Result};
 
@@ -36,7 +37,14 @@ fn main() -> Result<()> {
     let arrivals = Arc::new(Mutex::new(Vec::with_capacity(lists)));
     let source = Source { left: lists, random: 1, began: None, arrivals: arrivals.clone(), line: Vec::new() };
     let mut sink = Sink::default();
-    let summary = rescore(&rescorer, Box::new(source), None, &mut sink, &options, &Stop::default(), &|_| {})?;
+    let input = Lists::Stream {
+        input: Box::new(source),
+        format: Some(Format::Jsonl),
+        given: Arc::default(),
+        names: Names::default(),
+    };
+    let streams = Streams { input, earlier: None, output: &mut sink, output_name: "the sink".into() };
+    let summary = rescore(&rescorer, streams, &options, &Stop::default(), &|_| {})?;
 
     let arrivals = arrivals.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     assert_eq!(sink.written.len(), lists, "one answer for each list");

@@ -34,11 +34,12 @@
 //!
 //! The way of a record through the filter:
 //!
-//! 1. [`lines`] splits the input, plain or gzip, into lines of bounded length.
+//! 1. [`lines`] splits the input, plain or gzip, into lines of bounded length, and [`formats`]
+//!    puts together the lines of one record.
 //! 2. [`pool`] carries them to worker threads and their outputs back in order. A window bounds
 //!    what is between reader and writer; a panic costs the record that caused it. It knows
 //!    nothing of speech.
-//! 3. [`formats`] reads a line as an [`Utterance`] and remembers where things lie in it.
+//! 3. [`formats`] reads a record as an [`Utterance`] and remembers where things lie in it.
 //! 4. For each model, [`tokens`] maps and spells the words, and the hypotheses become a
 //!    [`trie`]: every history they share is there once.
 //! 5. [`lm`] scores the tries. Neural models run in steps: each step is one batch of histories

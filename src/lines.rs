@@ -73,6 +73,11 @@ impl<R: Read> Lines<R> {
         memchr::memchr(b'\n', &self.buffer[self.start..self.end]).is_some()
     }
 
+    /// Lines given so far.
+    pub fn read(&self) -> u64 {
+        self.number
+    }
+
     /// Reads once into the empty buffer; `false` at the end of the stream.
     fn fill(&mut self) -> io::Result<bool> {
         loop {

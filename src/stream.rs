@@ -1,4 +1,4 @@
-//! The filter: lines in, rescored lines out, in order, nothing lost.
+//! The filter: lists in, rescored lists out, in order, nothing lost.
 //!
 //! One thread reads, the pool's workers rescore, the calling thread writes. The library never
 //! prints: what people should know goes to the caller as [`Event`]s.
@@ -18,12 +18,11 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
 
-pub use input::Stop;
+pub use input::{Lists, Stop};
 
 use crate::consensus::{Calibration, Decision};
-use crate::formats::OwnNames;
-use crate::formats::jsonl::Reader;
-use crate::lines::{Line, Lines, MAX_LINE_BYTES};
+use crate::formats::{Answer, Chunk, Envelope, Format, Given, Kept, OwnNames, Reader, References};
+use crate::lines::{Lines, MAX_LINE_BYTES};
 use crate::pool::{Outcome, Outputs, Pool, PoolOptions, RecvError, Submitter};
 use crate::rescorer::Rescorer;
 use crate::{Error, Result};
@@ -57,15 +56,23 @@ pub struct StreamOptions {
     pub sessions: usize,
     /// Stop at the first record that cannot be rescored.
     pub strict: bool,
-    /// Longest line kept.
+    /// Longest line, and longest record, kept.
     pub max_line_bytes: usize,
+    /// Largest document kept.
+    pub max_document_bytes: usize,
+    /// How records are written.
+    pub answer: Answer,
+    /// What lists do not say themselves.
+    pub given: Arc<Given>,
+    /// References of records that have none.
+    pub references: Arc<References>,
     /// Most records between reading and writing; 0 chooses max(64, 16 x workers).
     pub window_records: usize,
     /// Most bytes between reading and writing.
     pub window_bytes: usize,
     /// How often to report [`Event::Progress`].
     pub every: Option<Duration>,
-    /// Lines of input that an earlier run has answered already.
+    /// Records (and blank lines) of input that an earlier run has answered already.
     pub skip: u64,
 }
 
@@ -84,6 +91,10 @@ impl Default for StreamOptions {
             sessions: 10_000,
             strict: false,
             max_line_bytes: MAX_LINE_BYTES,
+            max_document_bytes: Kept::default().document_bytes,
+            answer: Answer::default(),
+            given: Arc::default(),
+            references: Arc::default(),
             window_records: 0,
             window_bytes: 64 << 20,
             every: None,
@@ -97,12 +108,15 @@ impl Default for StreamOptions {
 pub enum Event {
     /// The formula, as resolved for the first list.
     Formula(String),
+    /// The format of the lists, if it is another than JSON Lines, and how the first pass's score is
+    /// made of what it has.
+    Lists(String),
     /// Something about the set-up that the user should know.
     Warning(String),
     /// A record went on unrescored.
     Passed {
-        /// Its line number, from 1.
-        line: u64,
+        /// Its line, or its number in a document or folder, from 1: `line 7`.
+        place: String,
         /// Why.
         reason: String,
     },
@@ -133,12 +147,23 @@ pub struct Summary {
     pub closed: bool,
 }
 
-/// Rescores a stream of JSON Lines, plain or gzip.
+/// Where a stream comes from and goes to.
+pub struct Streams<'a> {
+    /// The lists.
+    pub input: Lists,
+    /// The output of an earlier run that [`StreamOptions::skip`] counts the records of; it is read
+    /// only when states must be carried over.
+    pub earlier: Option<Box<dyn Read + Send>>,
+    /// Where records go. For a folder, each write is what [`Answer::frames`] takes apart.
+    pub output: &'a mut dyn Write,
+    /// What messages call it.
+    pub output_name: String,
+}
+
+/// Rescores a stream.
 ///
-/// `earlier` is the output of an earlier run that [`StreamOptions::skip`] counts the lines of; it is
-/// read only when states must be carried over. Returns when the input ends, when `stop` asks, or when the
-/// reader of `output` goes away ([`Summary::closed`]). Output is flushed whenever nothing is ready
-/// to be written.
+/// Returns when the input ends, when `stop` asks, or when the reader of the output goes away
+/// ([`Summary::closed`]). Output is flushed whenever nothing is ready to be written.
 ///
 /// # Errors
 /// If reading or writing fails, a worker cannot be made, the weights do not fit the first list, or,
@@ -146,13 +171,12 @@ pub struct Summary {
 /// before is written.
 pub fn rescore(
     rescorer: &Rescorer,
-    input: Box<dyn Read + Send>,
-    earlier: Option<Box<dyn Read + Send>>,
-    output: &mut dyn Write,
+    streams: Streams<'_>,
     options: &StreamOptions,
     stop: &Stop,
     tell: &(dyn Fn(Event) + Sync),
 ) -> Result<Summary> {
+    let Streams { input, earlier, output, output_name } = streams;
     let plan = Arc::new(Plan {
         rescorer: rescorer.clone(),
         own: OwnNames::new(rescorer.names().cloned()),
@@ -165,6 +189,9 @@ pub fn rescore(
         deadline: options.deadline,
         sessions: options.carry_over.then(|| Sessions::new(options.sessions)),
         max_line_bytes: options.max_line_bytes,
+        answer: options.answer,
+        given: options.given.clone(),
+        references: options.references.clone(),
     });
     for warning in rescorer.warnings() {
         tell(Event::Warning(warning));
@@ -181,8 +208,9 @@ pub fn rescore(
     let window = pool.window_items;
     let made = plan.clone();
     let Pool { submitter, outputs } = Pool::new(pool, move |_| RescoreStage::new(made.clone()))?;
-    let io = |source| Error::Io { what: "input".into(), source };
-    let lines = input::lines(input, options.max_line_bytes, stop.clone()).map_err(io)?;
+    let io = |source| Error::Io { what: "threads".into(), source };
+    let kept = Kept { record_bytes: options.max_line_bytes, document_bytes: options.max_document_bytes };
+    let chunks = input::chunks(input, kept, stop.clone()).map_err(io)?;
     // The writer needs what it waits for, to pass it on if its worker panics. The window bounds it.
     let (sent, inputs) = bounded::<Arc<Input>>(window + 1);
     std::thread::scope(|scope| {
@@ -190,14 +218,25 @@ pub fn rescore(
         let feed = {
             let (plan, stop) = (plan.clone(), stop.clone());
             move || {
-                let reader = Reader::new(plan.own.clone());
-                Feeder { plan, reader, submitter, sent, stop, tell, options }.feed(earlier, &lines)
+                let reader = plan.reader();
+                Feeder { plan, reader, submitter, sent, stop, tell, options, ended: false }
+                    .feed(earlier, &chunks)
             }
         };
         let feed = feeder.spawn_scoped(scope, feed).map_err(io)?;
-        let written =
-            Writer { plan: &plan, outputs, inputs, output, options, tell, summary: Summary::default() }
-                .write(stop);
+        let writer = Writer {
+            plan: &plan,
+            outputs,
+            inputs,
+            output,
+            name: &output_name,
+            options,
+            tell,
+            summary: Summary::default(),
+            envelope: options.answer.format.and_then(Format::envelope),
+            written: 0,
+        };
+        let written = writer.write(stop);
         let fed = feed.join().unwrap_or_else(|_| Err(Error::Internal("the feeder panicked".into())));
         // The cause before its consequence: a failed write also stops the feeder.
         let summary = written?;
@@ -208,7 +247,7 @@ pub fn rescore(
     })
 }
 
-/// Hands lines to the pool.
+/// Hands records to the pool.
 struct Feeder<'a> {
     plan: Arc<Plan>,
     reader: Reader,
@@ -217,82 +256,93 @@ struct Feeder<'a> {
     stop: Stop,
     tell: &'a (dyn Fn(Event) + Sync),
     options: &'a StreamOptions,
+    /// A signal has ended it.
+    ended: bool,
 }
 
 impl Feeder<'_> {
-    fn feed(
-        mut self,
-        earlier: Option<Box<dyn Read + Send>>,
-        lines: &Receiver<std::io::Result<Read_>>,
-    ) -> Result<()> {
-        let io = |source| Error::Io { what: "input".into(), source };
+    fn feed(mut self, earlier: Option<Box<dyn Read + Send>>, chunks: &Receiver<Result<Read_>>) -> Result<()> {
         // Answers are longer than what they answer.
         let mut earlier = earlier.map(|earlier| Lines::new(earlier, usize::MAX));
         let plan = self.plan.clone();
         let mut first = First::new(&plan);
         let mut skip = self.options.skip;
-        while let Some(read) = self.next(lines) {
-            let Read_ { line, at } = read.map_err(io)?;
-            let other = line.over.is_some() || line.is_blank();
+        while let Some(read) = self.next(chunks) {
+            let (chunk, at) = match read? {
+                Read_::Chunk(chunk, at) => (chunk, at),
+                Read_::Orphans(orphans) => {
+                    orphans.into_iter().for_each(|orphan| (self.tell)(Event::Warning(orphan)));
+                    continue;
+                }
+            };
+            let other = !chunk.is_record();
             if !other {
                 // Skipped ones too: what was right for an interrupted run is right for its completion.
-                first.look(&mut self.reader, &line.bytes, self.tell)?;
+                first.look(&mut self.reader, &chunk, self.tell)?;
             }
-            let session = self.session(&line, other);
+            let session = self.session(&chunk, other);
             if skip > 0 {
-                skip -= 1;
+                skip -= u64::from(self.plan.answer.answers(&chunk));
                 // Blank lines and records that were passed on leave no state.
-                match earlier.as_mut().and_then(Iterator::next) {
-                    Some(Ok(old))
-                        if self.plan.sessions.is_some()
-                            && self.reader.read(&old.bytes).is_ok_and(|record| record.rescored()) =>
-                    {
+                let old = earlier.as_mut().and_then(Iterator::next).and_then(std::result::Result::ok);
+                let old = old.filter(|_| self.plan.sessions.is_some());
+                let old = old.map(|line| Chunk::line(line.bytes));
+                match old.filter(|old| self.reader.read(old).is_ok_and(|record| record.rescored())) {
+                    Some(old) => {
                         self.submit(old, at, Kind::Replay, session);
                     }
-                    _ => self.plan.leave(session.map(|(stay, _)| stay)),
+                    None => self.plan.leave(session.map(|(stay, _)| stay)),
                 }
                 continue;
             }
             let kind = if other { Kind::Other } else { Kind::Record };
-            if !self.submit(line, at, kind, session) {
+            if !self.submit(chunk, at, kind, session) {
                 break;
             }
         }
         first.finish(self.tell);
         if skip > 0 && !self.stop.asked() {
             return Err(Error::Config(format!(
-                "the output to complete has {} lines, {skip} more than the input: it is another input's",
+                "the output to complete has {} records, {skip} more than the input: it is another input's",
                 self.options.skip
             )));
         }
         Ok(())
     }
 
-    /// The next line; `None` at the end, or when a stop was asked for and all that was read is here.
-    fn next(&self, lines: &Receiver<std::io::Result<Read_>>) -> Option<std::io::Result<Read_>> {
+    /// The next chunk; `None` at the end, or when a stop was asked for and all that was read is here.
+    fn next(&mut self, chunks: &Receiver<Result<Read_>>) -> Option<Result<Read_>> {
         loop {
-            match lines.recv_timeout(GLANCE) {
+            if self.ended {
+                return None;
+            }
+            match chunks.recv_timeout(GLANCE) {
                 Ok(read) => return Some(read),
                 Err(RecvTimeoutError::Disconnected) => return None,
-                Err(RecvTimeoutError::Timeout) if self.stop.asked() && self.stop.waiting() => return None,
+                Err(RecvTimeoutError::Timeout) if self.stop.asked() && self.stop.waiting() => {
+                    // Whole or not, what has come of a list is answered.
+                    self.ended = true;
+                    let chunk = self.stop.unfinished()?;
+                    return Some(Ok(Read_::Chunk(chunk, Instant::now())));
+                }
                 Err(RecvTimeoutError::Timeout) => {}
             }
         }
     }
 
-    /// The stay and the name of a line's session, where states are carried.
-    fn session(&mut self, line: &Line, other: bool) -> Option<(Stay, Vec<u8>)> {
+    /// The stay and the name of a record's session, where states are carried.
+    fn session(&mut self, chunk: &Chunk, other: bool) -> Option<(Stay, Vec<u8>)> {
         let sessions = self.plan.sessions.as_ref().filter(|_| !other)?;
-        let name = self.reader.read(&line.bytes).ok()?.utterance.session?;
+        let name = self.reader.read(chunk).ok()?.utterance.session?;
         Some((sessions.enter(&name), name))
     }
 
     /// `false` when nobody waits for outputs any more.
-    fn submit(&mut self, line: Line, read: Instant, kind: Kind, session: Option<(Stay, Vec<u8>)>) -> bool {
+    fn submit(&mut self, chunk: Chunk, read: Instant, kind: Kind, session: Option<(Stay, Vec<u8>)>) -> bool {
         let (stay, key) = session.unzip();
-        // What a record costs in flight: its line, and what is made of it.
-        let bytes = line.bytes.len() + 256;
-        let input = Arc::new(Input { line, stay, read, kind });
+        // What a record costs in flight: its bytes, and what is made of it.
+        let bytes = chunk.bytes.len() + 256;
+        let input = Arc::new(Input { chunk, stay, read, kind });
         self.submitter.submit(input.clone(), bytes, key).is_ok() && self.sent.send(input).is_ok()
     }
 }
@@ -303,9 +353,13 @@ struct Writer<'a> {
     outputs: Outputs<Output>,
     inputs: Receiver<Arc<Input>>,
     output: &'a mut dyn Write,
+    name: &'a str,
     options: &'a StreamOptions,
     tell: &'a (dyn Fn(Event) + Sync),
     summary: Summary,
+    /// What stands around the records of a document that they did not come in.
+    envelope: Option<Envelope>,
+    written: u64,
 }
 
 impl Writer<'_> {
@@ -337,7 +391,7 @@ impl Writer<'_> {
                     }
                 }
                 Err(RecvError::Empty) => {}
-                Err(RecvError::Ended) => break self.flush(),
+                Err(RecvError::Ended) => break self.end(),
             }
         };
         // Nobody reads on: the reading thread must not either.
@@ -374,21 +428,20 @@ impl Writer<'_> {
             Outcome::Done(output) => output,
             Outcome::Panicked(message) => {
                 // A panic's own words may quote the text: they are for neither messages nor records.
-                log::debug!("line {}: {message}", input.line.number);
+                log::debug!("{}: {message}", input.chunk.place());
                 self.plan.failed(&input, "internal error, contained: a worker panicked on this record alone")
             }
             Outcome::Failed(message) => self.plan.failed(&input, &message),
         };
-        let line = input.line.number;
         match &output.verdict {
             Verdict::Ok => self.summary.rescored += 1,
             Verdict::Partial => self.summary.partial += 1,
             Verdict::Passed(reason) if self.options.strict => {
-                return Err(Error::Record { what: format!("line {line}: {reason}") });
+                return Err(Error::Record { what: format!("{}: {reason}", input.chunk.place()) });
             }
             Verdict::Passed(reason) => {
                 self.summary.passed += 1;
-                (self.tell)(Event::Passed { line, reason: reason.clone() });
+                (self.tell)(Event::Passed { place: input.chunk.place(), reason: reason.clone() });
             }
             Verdict::Blank => {}
         }
@@ -397,7 +450,30 @@ impl Writer<'_> {
         self.summary.bytes += output.bytes.len() as u64;
         self.summary.slowest = self.summary.slowest.max(output.took);
         let fault = crate::faults::io("stream::write").map_or(Ok(()), Err);
+        if let Some(envelope) = self.envelope_of(&input.chunk).filter(|_| !output.bytes.is_empty()) {
+            let before = if self.written == 0 { envelope.before } else { envelope.between };
+            self.written += 1;
+            self.output.write_all(before.as_bytes()).map_err(|source| self.failed(source))?;
+        }
         fault.and_then(|()| self.output.write_all(&output.bytes)).map_err(|source| self.failed(source))
+    }
+
+    /// What surrounds a record that came in another format.
+    fn envelope_of(&mut self, chunk: &Chunk) -> Option<Envelope> {
+        if self.plan.answer.is_native(chunk.format) {
+            self.envelope = None;
+        }
+        self.envelope
+    }
+
+    fn end(&mut self) -> Result<()> {
+        if let Some(envelope) = self.envelope {
+            let before = if self.written == 0 { envelope.before } else { "" };
+            for part in [before, envelope.after] {
+                self.output.write_all(part.as_bytes()).map_err(|source| self.failed(source))?;
+            }
+        }
+        self.flush()
     }
 
     fn flush(&mut self) -> Result<()> {
@@ -406,7 +482,7 @@ impl Writer<'_> {
     }
 
     fn failed(&self, source: std::io::Error) -> Error {
-        Error::Io { what: "output".into(), source }
+        Error::Io { what: self.name.to_owned(), source }
     }
 }
 

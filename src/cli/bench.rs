@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::End;
+use super::formats::FormatArgs;
 use super::lists;
 use super::messages::Messages;
 use super::models::ModelArgs;
@@ -24,9 +25,11 @@ use crate::{Error, Result};
 /// was fed.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// N-best lists, plain or gzip; - for standard input
+    /// N-best lists: a file, plain or gzip, or a folder; - for standard input
     #[arg(value_name = "LISTS", default_value = "-")]
     lists: PathBuf,
+    #[command(flatten)]
+    formats: FormatArgs,
     #[command(flatten)]
     models: ModelArgs,
     /// Worker threads of the throughput part (0: one per core)
@@ -59,7 +62,8 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
     let mut worker = rescorer.worker()?;
     let start_up = opened.elapsed();
     let mut utterances = Vec::new();
-    lists::each(&arguments.lists, OwnNames::new(rescorer.names().cloned()), messages, &mut |listed| {
+    let own = OwnNames::new(rescorer.names().cloned());
+    lists::each(&arguments.lists, &arguments.formats, own, messages, &mut |listed| {
         let mut utterance = listed.record.utterance;
         if arguments.hypotheses > 0 {
             utterance.hypotheses.truncate(arguments.hypotheses);

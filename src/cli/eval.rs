@@ -9,6 +9,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use super::End;
+use super::formats::FormatArgs;
 use super::lists::Scoring;
 use super::messages::Messages;
 use crate::{Error, Result};
@@ -21,12 +22,14 @@ use summary::Summary;
 /// Lines are in Kaldi's layout. Exit code 1: some records could not be read.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Lists with references, plain or gzip; - for standard input
+    /// Lists with references: a file, plain or gzip, or a folder; - for standard input
     #[arg(value_name = "LISTS", default_value = "-")]
     lists: PathBuf,
     /// Compare with another system's output over the same ids, not with the first pass
     #[arg(long, value_name = "FILE", help_heading = "Input")]
     against: Option<PathBuf>,
+    #[command(flatten)]
+    formats: FormatArgs,
     #[command(flatten)]
     scoring: Scoring,
     /// What to do with records without a hypothesis: all (errors), present (left out)
@@ -56,6 +59,7 @@ pub struct Args {
 pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
     let source = Source {
         path: &arguments.lists,
+        formats: &arguments.formats,
         scoring: &arguments.scoring,
         present: arguments.mode == "present",
         keep: arguments.report.is_some(),

@@ -2,11 +2,12 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
+use super::folders::FolderSink;
 use crate::{Error, Result};
 
 /// Opens an input; compression is recognised by content, not here.
@@ -52,6 +53,8 @@ pub fn same(input: &Path, output: &Path) -> bool {
 /// Where records go. A file that was there keeps its content until the first record is written.
 pub struct Sink {
     to: To,
+    /// Where a document lies until it is whole, and what it will replace.
+    moved: Option<(PathBuf, PathBuf)>,
     /// The file to empty first.
     old: Option<File>,
 }
@@ -61,6 +64,8 @@ enum To {
     Plain(BufWriter<Box<dyn Write>>),
     /// Compressed.
     Gzip(Box<GzEncoder<BufWriter<Box<dyn Write>>>>),
+    /// A folder.
+    Folder(FolderSink),
 }
 
 impl Sink {
@@ -87,7 +92,31 @@ impl Sink {
         } else {
             To::Plain(buffered)
         };
-        Ok(Self { to, old })
+        Ok(Self { to, old, moved: None })
+    }
+
+    /// As [`Sink::open`], for what is whole or not there: a file that was there keeps its content
+    /// until [`Sink::finish`].
+    ///
+    /// # Errors
+    /// If no file can be made beside it.
+    pub fn whole(path: &Path) -> Result<Self> {
+        let special = std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file());
+        let Some(name) = path.file_name().filter(|_| path != Path::new("-") && !special) else {
+            return Self::open(path, false);
+        };
+        // The ending tells whether it is compressed.
+        let scratch = path.with_file_name(format!(".{}.{}", std::process::id(), name.to_string_lossy()));
+        let sink = Self::open(&scratch, false)?;
+        Ok(Self { moved: Some((scratch, path.to_owned())), ..sink })
+    }
+
+    /// A folder, as [`FolderSink`] writes it.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub fn folder(path: &Path) -> Result<Self> {
+        Ok(Self { to: To::Folder(FolderSink::create(path)?), old: None, moved: None })
     }
 
     /// Writes what is still buffered. Without this call a gzip file is incomplete.
@@ -97,14 +126,28 @@ impl Sink {
     pub fn finish(mut self) -> io::Result<()> {
         self.empty()?;
         match self.to {
-            To::Plain(mut sink) => sink.flush(),
-            To::Gzip(sink) => sink.finish()?.flush(),
+            To::Plain(mut sink) => sink.flush()?,
+            To::Gzip(sink) => sink.finish()?.flush()?,
+            To::Folder(mut sink) => sink.finish()?,
         }
+        match self.moved {
+            Some((scratch, path)) => std::fs::rename(scratch, path),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether it is whole or not there.
+    pub fn is_whole(&self) -> bool {
+        self.moved.is_some() || matches!(self.to, To::Folder(_))
     }
 
     /// Gives up without touching what was there, if nothing was written yet.
     pub fn abandon(self) {
-        if self.old.is_none() {
+        if let Some((scratch, _)) = &self.moved {
+            let _ = std::fs::remove_file(scratch);
+        } else if matches!(self.to, To::Folder(_)) {
+            // Its scratch folder goes with it.
+        } else if self.old.is_none() {
             let _ = self.finish();
         }
     }
@@ -120,6 +163,7 @@ impl Write for Sink {
         match &mut self.to {
             To::Plain(sink) => sink.write(bytes),
             To::Gzip(sink) => sink.write(bytes),
+            To::Folder(sink) => sink.write(bytes),
         }
     }
 
@@ -131,6 +175,7 @@ impl Write for Sink {
         match &mut self.to {
             To::Plain(sink) => sink.flush(),
             To::Gzip(sink) => sink.flush(),
+            To::Folder(sink) => sink.flush(),
         }
     }
 }

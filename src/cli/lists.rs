@@ -2,12 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use super::files;
+use super::formats::FormatArgs;
 use super::messages::Messages;
 use crate::eval::{Alignment, Normaliser, Scorer};
-use crate::formats::OwnNames;
-use crate::formats::jsonl::{Reader, Record};
-use crate::lines::{Decoded, Lines, MAX_LINE_BYTES};
+use crate::formats::{Body, Chunk, OwnNames, Reader, Record};
+use crate::lines::MAX_LINE_BYTES;
 use crate::nbest::Utterance;
 use crate::tokens::{Case, Digits, TextMap};
 use crate::{Error, Result};
@@ -26,37 +25,52 @@ pub struct Listed<'a> {
 /// If the file cannot be read, or `each` fails.
 pub fn each(
     path: &Path,
+    formats: &FormatArgs,
     own: OwnNames,
     messages: &Messages,
     each: &mut dyn FnMut(Listed<'_>) -> Result<()>,
 ) -> Result<u64> {
-    let io = |source| Error::Io { what: path.display().to_string(), source };
-    let mut reader = Reader::new(own);
-    let mut left_out = 0;
-    for line in Lines::new(Decoded::open(files::input(path)?).map_err(io)?, MAX_LINE_BYTES) {
-        let line = line.map_err(io)?;
-        if line.is_blank() {
+    let (source, given, references) = formats.source(path, formats.kept(MAX_LINE_BYTES))?;
+    let mut source = source;
+    let mut reader = Reader::new(own, given.clone(), references);
+    let (mut left_out, mut first) = (0, true);
+    for chunk in source.by_ref() {
+        let chunk = chunk?;
+        if chunk.body == Body::Between {
             continue;
         }
-        let over =
-            line.over.map(|got| Error::Limit { what: "line".into(), limit: MAX_LINE_BYTES as u64, got });
-        match over.map_or_else(|| reader.read(&line.bytes), Err) {
+        match read(&mut reader, &chunk) {
             Ok(record) => {
-                if let Some(name) = &record.clash {
+                if let Some(name) = record.clash() {
                     return Err(Error::Config(format!(
-                        "line {}: the list has a feature `{name}` of its own; give the model another name with NAME=FILE",
-                        line.number
+                        "{}: the list has a feature `{name}` of its own; give the model another name with NAME=FILE",
+                        chunk.place()
                     )));
                 }
-                each(Listed { number: line.number, line: &line.bytes, record })?;
+                let formula = chunk.format.formula(&given);
+                if std::mem::take(&mut first) && !formula.is_empty() {
+                    messages.say(&format!("{}: {formula}", chunk.format));
+                }
+                each(Listed { number: chunk.number, line: &chunk.bytes, record })?;
             }
             Err(error) => {
                 left_out += 1;
-                messages.repeated("records left out", &format!("line {} left out: {error}", line.number));
+                messages.repeated("records left out", &format!("{} left out: {error}", chunk.place()));
             }
         }
     }
+    for orphan in source.orphans() {
+        messages.say(&format!("warning: {orphan}"));
+    }
     Ok(left_out)
+}
+
+fn read(reader: &mut Reader, chunk: &Chunk) -> Result<Record> {
+    match &chunk.body {
+        Body::Over(got) => Err(Error::Limit { what: "line".into(), limit: MAX_LINE_BYTES as u64, got: *got }),
+        Body::Passed(reason) => Err(Error::Record { what: reason.clone() }),
+        Body::Record | Body::Between => reader.read(chunk),
+    }
 }
 
 /// How texts are made comparable and compared.

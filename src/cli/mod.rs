@@ -6,6 +6,8 @@ mod demo;
 mod doctor;
 mod eval;
 mod files;
+mod folders;
+mod formats;
 mod inspect;
 mod lists;
 mod load;

@@ -9,35 +9,41 @@ use clap::builder::RangedU64ValueParser;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::files::{self, Sink};
+use super::formats::{FormatArgs, Opened};
 use super::messages::Messages;
 use super::models::ModelArgs;
 use super::{End, signals};
 use crate::config::Config;
 use crate::consensus::{Calibration, Decision};
+use crate::formats::{self, Answer, Format, Given};
 use crate::rescorer::Rescorer;
-use crate::stream::{self, Event, Stop, StreamOptions, Summary};
+use crate::stream::{self, Event, Lists, Stop, StreamOptions, Streams, Summary};
 use crate::{Error, Result};
 
-/// Rescore n-best lists: JSON Lines in, the same lists best first out
+/// Rescore n-best lists: lists in, the same lists best first out
 ///
 /// Exit code 0: every record was rescored; 1: some passed through unrescored, marked;
 /// 2: failed.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// N-best lists, plain or gzip; - for standard input
+    /// N-best lists: a file, plain or gzip, or a folder; - for standard input
     #[arg(value_name = "INPUT", default_value = "-")]
     input: PathBuf,
-    /// Where to write; a name ending in .gz is compressed
+    /// Where to write; a name ending in .gz is compressed (a folder, if the input is one)
     #[arg(short, long, value_name = "FILE", default_value = "-", help_heading = "Output")]
     output: PathBuf,
     #[command(flatten)]
     models: ModelArgs,
-    /// Format of the input
-    #[arg(long, value_name = "FORMAT", default_value = "jsonl", value_parser = ["jsonl"], help_heading = "Input")]
-    format: String,
-    /// Format of the output (as read, if not given)
-    #[arg(long, value_name = "FORMAT", value_parser = ["jsonl"], help_heading = "Output")]
-    output_format: Option<String>,
+    #[command(flatten)]
+    formats: FormatArgs,
+    /// Format of the output (as read, if not given); also trn, ref, ctm: the best hypotheses
+    #[arg(long, value_name = "FORMAT", help_heading = "Output")]
+    output_format: Option<Format>,
+    /// Change the order alone: the scores of the lists stay as they came
+    #[arg(long, overrides_with = "no_keep_scores", help_heading = "Output")]
+    keep_scores: bool,
+    #[arg(long, hide = true)]
+    no_keep_scores: bool,
     /// Write only the best NUM hypotheses (0: all)
     #[arg(long, value_name = "NUM", default_value_t = 0, help_heading = "Output")]
     nbest: usize,
@@ -90,7 +96,7 @@ pub struct Args {
     resume: bool,
     #[arg(long, hide = true)]
     no_resume: bool,
-    /// Longest line that is read as a record
+    /// Longest line or record that is read
     #[arg(long, value_name = "BYTES", default_value_t = crate::lines::MAX_LINE_BYTES, help_heading = "Limits")]
     max_line_bytes: usize,
     /// Records between reading and writing (0: 16 per worker, at least 64)
@@ -131,34 +137,40 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
     let mut options = arguments.options(workers)?;
     options.calibration = arguments.calibration(&config, messages)?;
     let rescorer = arguments.rescorer(&config, options.deadline)?;
-    let done = if arguments.resume { done_before(&arguments.output)? } else { 0 };
-    let options = StreamOptions { skip: done, ..options };
-    let input = files::input(&arguments.input)?;
+    let kept = arguments.formats.kept(options.max_line_bytes);
+    let Opened { mut lists, given, references, format } = arguments.formats.open(&arguments.input, kept)?;
+    // What comes out is known without reading, unless the content has to tell.
+    let out = arguments.output_format.or(format);
+    let done = match arguments.resume {
+        true => done_before(&arguments.output, out, &given)?,
+        false => 0,
+    };
+    let options = StreamOptions { skip: done, given, references, ..options };
     let earlier = match arguments.resume && arguments.carry_over {
         true => Some(files::input(&arguments.output)?),
         false => None,
     };
-    let mut sink = Sink::open(&arguments.output, arguments.resume)?;
+    let mut sink = arguments.sink(&lists, format)?;
     let bar = arguments.bar();
-    let input: Box<dyn Read + Send> = match &bar {
-        Some(bar) => Box::new(bar.wrap_read(input)),
-        None => input,
-    };
+    if let (Some(bar), Lists::Stream { input, .. }) = (&bar, &mut lists) {
+        let bare = std::mem::replace(input, Box::new(std::io::empty()));
+        *input = Box::new(bar.wrap_read(bare));
+    }
     let tell = |event: Event| match event {
         Event::Formula(formula) => messages.say(&format!("total = {formula}")),
+        Event::Lists(formula) => messages.say(&formula),
         Event::Warning(warning) => messages.say(&format!("warning: {warning}")),
-        Event::Passed { line, reason } => {
-            messages.repeated(
-                "records passed through",
-                &format!("line {line} passed through unrescored: {reason}"),
-            );
+        Event::Passed { place, reason } => {
+            messages
+                .repeated("records passed through", &format!("{place} passed through unrescored: {reason}"));
         }
         Event::Progress(summary) => messages.say(&line(&summary)),
     };
     if done > 0 {
-        messages.say(&format!("resuming after {done} lines"));
+        messages.say(&format!("resuming after {done} records"));
     }
-    let summary = stream::rescore(&rescorer, input, earlier, &mut sink, &options, &stop, &tell);
+    let streams = Streams { input: lists, earlier, output: &mut sink, output_name: arguments.output_name() };
+    let summary = stream::rescore(&rescorer, streams, &options, &stop, &tell);
     if let Some(bar) = bar {
         bar.finish_and_clear();
     }
@@ -169,11 +181,15 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
             return Err(error);
         }
     };
-    if let Err(source) = sink.finish()
+    // A document was read whole and is answered whole; of a folder there is a part.
+    if sink.is_whole() && caught.number().is_some() && arguments.input.is_dir() {
+        sink.abandon();
+        messages.say("ended by a signal: nothing was written, a folder is written whole or not at all");
+    } else if let Err(source) = sink.finish()
         && !summary.closed
         && source.kind() != std::io::ErrorKind::BrokenPipe
     {
-        return Err(Error::Io { what: "output".into(), source });
+        return Err(Error::Io { what: arguments.output_name(), source });
     }
     if summary.closed {
         return Ok(End::Done);
@@ -215,6 +231,8 @@ impl Args {
             strict: self.strict,
             max_line_bytes: self.max_line_bytes,
             window_records: self.window,
+            max_document_bytes: self.formats.max_document_bytes,
+            answer: Answer { format: self.output_format, keep_scores: self.keep_scores },
             every: seconds("--stats", self.stats)?,
             ..StreamOptions::default()
         })
@@ -238,6 +256,41 @@ impl Args {
         Ok(calibration)
     }
 
+    /// What messages call the output.
+    fn output_name(&self) -> String {
+        match self.output == Path::new("-") {
+            true => "standard output".into(),
+            false => self.output.display().to_string(),
+        }
+    }
+
+    /// Where records go: a folder for lists from one, unless they are made into a stream.
+    fn sink(&self, lists: &Lists, format: Option<Format>) -> Result<Sink> {
+        let folder = match self.output_format {
+            Some(to) if Some(to) != format => to.needs_folder(),
+            _ => matches!(lists, Lists::Folder(_)),
+        };
+        if folder && format.is_none() {
+            return Err(Error::config(
+                "the output is a folder if the lists are of another format: say which they have with --format",
+            ));
+        }
+        if folder {
+            if self.output == Path::new("-") || self.resume {
+                return Err(Error::config(
+                    "lists in a folder are answered with a folder: name a new one with --output, without --resume                      (or ask for one stream: --output-format jsonl)",
+                ));
+            }
+            return Sink::folder(&self.output);
+        }
+        let document = self.output_format.or(format).is_some_and(Format::is_document);
+        if document && !self.resume {
+            Sink::whole(&self.output)
+        } else {
+            Sink::open(&self.output, self.resume)
+        }
+    }
+
     fn rescorer(&self, config: &Config, deadline: Option<Duration>) -> Result<Rescorer> {
         self.models.builder(config)?.deadline(deadline).build()
     }
@@ -257,13 +310,27 @@ impl Args {
     }
 }
 
-/// Complete lines in the output of an interrupted run; a torn last line is cut off.
-fn done_before(path: &Path) -> Result<u64> {
+/// Complete records in the output of an interrupted run; a torn last one is cut off.
+fn done_before(path: &Path, format: Option<Format>, given: &Given) -> Result<u64> {
     let io = |error| Error::io(path, error);
     let mut file = match File::open(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
         other => other.map_err(io)?,
     };
+    let format = match format {
+        Some(format) => format,
+        None => {
+            let mut head = Vec::new();
+            file.by_ref().take(1 << 16).read_to_end(&mut head).map_err(io)?;
+            file = File::open(path).map_err(io)?;
+            formats::detect(&head, true).unwrap_or_default()
+        }
+    };
+    if !format.is_line() {
+        let (records, whole) = formats::count(file, format, given)?;
+        File::options().write(true).open(path).and_then(|file| file.set_len(whole)).map_err(io)?;
+        return Ok(records);
+    }
     // Counted as they lie there: a line reader would pass over a byte order mark.
     let (mut lines, mut whole, mut at) = (0, 0, 0);
     let mut buffer = vec![0; 1 << 16];

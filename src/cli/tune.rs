@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 
 use super::End;
+use super::formats::FormatArgs;
 use super::lists::Scoring;
 use super::messages::Messages;
 use super::models::ModelArgs;
@@ -27,9 +28,11 @@ use crate::{Error, Result};
 /// compute them once for many runs, rescore the lists and tune on the output with --no-models.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Lists with references, plain or gzip; - for standard input
+    /// Lists with references: a file, plain or gzip, or a folder; - for standard input
     #[arg(value_name = "DEV", default_value = "-")]
     dev: PathBuf,
+    #[command(flatten)]
+    formats: FormatArgs,
     #[command(flatten)]
     models: ModelArgs,
     #[command(flatten)]
@@ -93,7 +96,7 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
     let bare =
         |config: &Config| arguments.models.builder(&Config { weights: BTreeMap::new(), ..config.clone() });
     let own = OwnNames::new(config.lm.iter().map(|lm| lm.name.as_str()));
-    let (mut utterances, unread) = features::read(&arguments.dev, own, messages)?;
+    let (mut utterances, unread) = features::read(&arguments.dev, &arguments.formats, own, messages)?;
     let mixed = config.interpolate == Some(Interpolate::Linear);
     if arguments.em && !mixed {
         return Err(Error::config("--em is about mixing: add --interpolate linear"));
@@ -261,7 +264,9 @@ fn problem(
         }
     }
     if problem.features().is_empty() || skipped == utterances.len() as u64 {
-        return Err(Error::config("no record has a reference (`ref`): there is nothing to learn from"));
+        return Err(Error::config(
+            "no record has a reference (`ref`; see --references): there is nothing to learn from",
+        ));
     }
     Ok((problem, skipped))
 }

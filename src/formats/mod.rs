@@ -1,13 +1,44 @@
 //! From lines of the field's formats to utterances and back.
 //!
+//! A [`Source`] cuts a stream, or a [`Folder`], into [`Chunk`]s: the bytes of one record each.
+//! A [`Reader`] makes a [`Record`] of a chunk, an utterance and where its parts lie, and an
+//! [`Answer`] says how it is to be written. [`Format`] says of every format what its numbers mean.
+//!
 //! Costs, other bases and other signs exist only below here: a reader gives natural logarithms,
 //! higher is better, and a writer gives back, byte for byte, what it does not have to change.
 
-use std::sync::Arc;
-
-use crate::Name;
+mod beside;
+mod chunk;
+mod columns;
+mod detect;
+mod documents;
+mod folder;
+mod fresh;
+mod kaldi;
+mod known;
+mod moses;
+mod record;
+mod slots;
+mod source;
+mod srilm;
+#[cfg(test)]
+mod tests;
+mod times;
 
 pub mod jsonl;
+
+use std::sync::Arc;
+
+pub use beside::{Names, References, names, references, symbols};
+pub use chunk::{Body, Chunk};
+pub use detect::detect;
+pub use folder::{Folder, sniff};
+pub use fresh::Envelope;
+pub use known::{Format, Given};
+pub use record::{Answer, Reader, Record};
+pub use source::{Kept, Seat, Source, count};
+
+use crate::Name;
 
 /// The names of the features that rescoring computes: in our own output they are not
 /// first-pass features, and in other input they clash.

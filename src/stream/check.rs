@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::Event;
 use super::stage::Plan;
 use crate::combine::deviation;
-use crate::formats::jsonl::Reader;
+use crate::formats::{Chunk, Reader};
 use crate::nbest::Utterance;
 use crate::tokens::Fit;
 use crate::{Error, Result};
@@ -32,27 +32,31 @@ impl<'a> First<'a> {
         Self { plan, seen: 0, formula: false, fits, spread: BTreeMap::new() }
     }
 
-    /// Looks at one line, unless enough were seen.
+    /// Looks at one record, unless enough were seen.
     ///
     /// # Errors
     /// [`Error::Config`] where weights or names do not fit the first list.
-    pub fn look(&mut self, reader: &mut Reader, line: &[u8], tell: &(dyn Fn(Event) + Sync)) -> Result<()> {
+    pub fn look(&mut self, reader: &mut Reader, chunk: &Chunk, tell: &(dyn Fn(Event) + Sync)) -> Result<()> {
         if self.seen >= LOOKED_AT {
             return Ok(());
         }
-        let Ok(record) = reader.read(line) else { return Ok(()) };
+        let Ok(record) = reader.read(chunk) else { return Ok(()) };
         if record.utterance.hypotheses.is_empty() {
             return Ok(());
         }
         if !self.formula {
             self.formula = true;
-            if let Some(name) = &record.clash {
+            if let Some(name) = record.clash() {
                 return Err(Error::Config(format!(
                     "the lists have a feature `{name}` of their own, and so has this program: give the model another \
                      name with NAME=FILE"
                 )));
             }
             self.plan.rescorer.combination().check(&record.utterance)?;
+            let lists = chunk.format.formula(&self.plan.given);
+            if !lists.is_empty() {
+                tell(Event::Lists(format!("{}: {lists}", chunk.format)));
+            }
             let formula = self.plan.rescorer.formula(&record.utterance);
             tell(Event::Formula(formula.to_string()));
             let combination = self.plan.rescorer.combination();

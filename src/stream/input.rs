@@ -1,13 +1,15 @@
-//! Reading lines on a thread of their own, so that a signal can end a stream that waits.
+//! Reading records on a thread of their own, so that a signal can end a stream that waits.
 
 use std::io::{self, Read};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use crossbeam::channel::{Receiver, bounded};
 
-use crate::lines::{Decoded, Ending, Line, Lines};
+use crate::Result;
+use crate::formats::{Chunk, Format, Given, Kept, Names, Seat, Source};
+use crate::lines::Ending;
 
 /// Asks a stream to end: it stops reading, finishes what it has read, and returns.
 #[derive(Debug, Clone, Default)]
@@ -15,12 +17,33 @@ pub struct Stop {
     asked: Arc<AtomicBool>,
     /// Whether the reading thread waits for input right now.
     waiting: Arc<AtomicBool>,
+    /// The record that it has read a part of meanwhile, of several lines.
+    seat: Seat,
 }
 
-/// A line and when it was read: deadlines count from there.
-pub(super) struct Read_ {
-    pub line: Line,
-    pub at: Instant,
+/// Where the lists come from.
+pub enum Lists {
+    /// A stream, plain or gzip.
+    Stream {
+        /// Its bytes.
+        input: Box<dyn Read + Send>,
+        /// Its format; if none is given, its first bytes tell.
+        format: Option<Format>,
+        /// What it does not say itself.
+        given: Arc<Given>,
+        /// What it is called.
+        names: Names,
+    },
+    /// A folder that has been opened.
+    Folder(Source),
+}
+
+/// What the reading thread says.
+pub(super) enum Read_ {
+    /// A chunk and when it was read: deadlines count from there.
+    Chunk(Chunk, Instant),
+    /// At the end: what belonged to no record.
+    Orphans(Vec<String>),
 }
 
 impl Stop {
@@ -34,36 +57,53 @@ impl Stop {
         self.asked.load(Ordering::SeqCst)
     }
 
+    /// What was read of a record whose end has not come.
+    pub(super) fn unfinished(&self) -> Option<Chunk> {
+        self.seat.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     pub(super) fn waiting(&self) -> bool {
         self.waiting.load(Ordering::SeqCst)
     }
 }
 
-/// Starts reading. The channel holds nothing, so at most one line and one buffer are read ahead
+/// Starts reading. The channel holds nothing, so at most one record and one buffer are read ahead
 /// of what is asked for. The thread is left behind when the receiver goes while it waits.
-pub(super) fn lines(
-    input: Box<dyn Read + Send>,
-    max_line_bytes: usize,
-    stop: Stop,
-) -> io::Result<Receiver<io::Result<Read_>>> {
+pub(super) fn chunks(lists: Lists, kept: Kept, stop: Stop) -> io::Result<Receiver<Result<Read_>>> {
     let (sender, receiver) = bounded(0);
     let read = move || {
-        let source = Stoppable { input, stop: stop.clone() };
-        let lines = match Decoded::open(source) {
-            Ok(source) => Lines::new(source, max_line_bytes),
+        let folder = matches!(lists, Lists::Folder(_));
+        let opened = match lists {
+            Lists::Folder(source) => Ok(source),
+            Lists::Stream { input, format, given, names } => {
+                let input = Box::new(Stoppable { input, stop: stop.clone() });
+                Source::open(input, format, &given, &names, kept)
+            }
+        };
+        let mut source = match opened {
+            Ok(source) => source,
             Err(error) => {
-                let _ = sender.send(Err(error));
+                // A document that a signal cut off is no damaged one.
+                if !stop.asked() {
+                    let _ = sender.send(Err(error));
+                }
                 return;
             }
         };
-        for line in lines {
-            // What a signal cut off is no record, and no damaged gzip file.
-            if stop.asked() && line.as_ref().map_or(true, |line| line.ending == Ending::None) {
+        source.share(stop.seat.clone());
+        for chunk in source.by_ref() {
+            // What a signal cut off is no record, and no damaged gzip file. A document was read whole.
+            let cut = |chunk: &Chunk| folder || chunk.ending == Ending::None && !chunk.format.is_document();
+            if stop.asked() && chunk.as_ref().map_or(true, cut) {
                 return;
             }
-            if sender.send(line.map(|line| Read_ { line, at: Instant::now() })).is_err() {
+            if sender.send(chunk.map(|chunk| Read_::Chunk(chunk, Instant::now()))).is_err() {
                 return;
             }
+        }
+        let orphans = source.orphans();
+        if !orphans.is_empty() {
+            let _ = sender.send(Ok(Read_::Orphans(orphans)));
         }
     };
     std::thread::Builder::new().name("secondpass-reader".into()).spawn(read)?;

@@ -1,4 +1,4 @@
-//! One worker of the stream: a line in, a line out.
+//! One worker of the stream: a record in, a record out.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,35 +7,33 @@ use std::time::{Duration, Instant};
 use super::sessions::{Sessions, Stay};
 use super::{answer, explain};
 use crate::consensus::{Calibration, Decision};
-use crate::formats::jsonl::{self, Reader, Record};
-use crate::formats::{Gained, OwnNames};
-use crate::lines::Line;
+use crate::formats::{Answer, Body, Chunk, Gained, Given, OwnNames, Reader, Record, References};
 use crate::nbest::Status;
 use crate::pool::{Stage, Ticket};
 use crate::rescorer::{Carries, Finished, Request, Rescorer, Worker};
 use crate::{Error, Result};
 
-/// A line of input.
+/// A record of input.
 pub(super) struct Input {
-    pub line: Line,
+    pub chunk: Chunk,
     /// Its session's stay, where states are carried.
     pub stay: Option<Stay>,
     pub read: Instant,
     pub kind: Kind,
 }
 
-/// What is to be done with a line.
+/// What is to be done with a chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// Rescore it.
     Record,
-    /// Blank or over-long: nothing to rescore.
+    /// Blank, around records, or over-long: nothing to rescore.
     Other,
     /// Our own answer of an earlier run: only its session's state is wanted.
     Replay,
 }
 
-/// A line of output.
+/// A record of output.
 pub(super) struct Output {
     pub bytes: Vec<u8>,
     pub verdict: Verdict,
@@ -44,7 +42,7 @@ pub(super) struct Output {
     pub took: Duration,
 }
 
-/// What became of a line.
+/// What became of a chunk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Verdict {
     Ok,
@@ -67,6 +65,9 @@ pub(super) struct Plan {
     pub deadline: Option<Duration>,
     pub sessions: Option<Sessions>,
     pub max_line_bytes: usize,
+    pub answer: Answer,
+    pub given: Arc<Given>,
+    pub references: Arc<References>,
 }
 
 pub(super) struct RescoreStage {
@@ -82,7 +83,7 @@ pub(super) struct RescoreStage {
 impl RescoreStage {
     pub fn new(plan: Arc<Plan>) -> Result<Self> {
         let worker = plan.rescorer.worker()?;
-        let reader = Reader::new(plan.own.clone());
+        let reader = plan.reader();
         Ok(Self {
             plan,
             worker,
@@ -95,8 +96,8 @@ impl RescoreStage {
     }
 
     fn start(&mut self, ticket: Ticket, input: &Arc<Input>) -> Result<()> {
-        let mut record = self.reader.read(&input.line.bytes)?;
-        if let Some(name) = &record.clash {
+        let mut record = self.reader.read(&input.chunk)?;
+        if let Some(name) = record.clash() {
             return Err(Error::record(format!(
                 "the list has a feature `{name}` of its own, which rescoring would replace"
             )));
@@ -126,7 +127,7 @@ impl RescoreStage {
         if let (Some(stay), false) = (input.stay, finished.carries.is_empty()) {
             self.carried.push((stay, finished.carries));
         }
-        self.ready.push((Ticket(finished.ticket), self.plan.output(&input, &record)));
+        self.ready.push((Ticket(finished.ticket), self.plan.output(&input, &mut record)));
     }
 }
 
@@ -172,40 +173,44 @@ impl Stage for RescoreStage {
 }
 
 impl Output {
-    /// A finished line: `bytes` with the ending that its input had.
-    fn new(input: &Input, mut bytes: Vec<u8>, verdict: Verdict) -> Self {
-        bytes.extend_from_slice(input.line.ending.bytes());
+    fn new(input: &Input, bytes: Vec<u8>, verdict: Verdict) -> Self {
         Self { bytes, verdict, hypotheses: 0, took: input.read.elapsed() }
     }
 }
 
 impl Plan {
-    /// The line for a record that came back from the models.
-    fn output(&self, input: &Input, record: &Record) -> Output {
-        let utterance = &record.utterance;
-        let verdict = match &utterance.status {
-            Status::Passed(reason) => return self.passed_record(input, record, reason),
+    pub fn reader(&self) -> Reader {
+        Reader::new(self.own.clone(), self.given.clone(), self.references.clone())
+    }
+
+    /// What is written for a record that came back from the models.
+    fn output(&self, input: &Input, record: &mut Record) -> Output {
+        let verdict = match &record.utterance.status {
+            Status::Passed(reason) => {
+                let reason = reason.clone();
+                return self.passed_record(input, record, &reason);
+            }
             Status::Partial(_) => Verdict::Partial,
             _ => Verdict::Ok,
         };
-        let mut bytes = Vec::with_capacity(2 * input.line.bytes.len());
-        let explain = self.explain.then(|| explain::explain(utterance, &self.rescorer));
+        let mut bytes = Vec::with_capacity(2 * input.chunk.bytes.len());
+        let explain = self.explain.then(|| explain::explain(&record.utterance, &self.rescorer));
+        let hypotheses = record.utterance.hypotheses.len();
         let nbest = self.nbest.unwrap_or(usize::MAX);
-        let (order, members) = answer::answer(utterance, self, nbest, input.read);
+        let (order, members) = answer::answer(&record.utterance, self, nbest, input.read);
         let features = self.rescorer.gained();
         let gained = Gained { order: &order, features, explain: explain.as_deref(), members: &members };
-        if let Err(error) = jsonl::write(record, &input.line.bytes, &gained, &mut bytes) {
+        if let Err(error) = self.answer.write(record, &input.chunk, &gained, &mut bytes) {
             return self.passed(input, &reason(&error));
         }
-        let hypotheses = utterance.hypotheses.len();
         Output { hypotheses, ..Output::new(input, bytes, verdict) }
     }
 
-    /// The line for a record that could be read and not rescored: what was ours in it goes.
-    fn passed_record(&self, input: &Input, record: &Record, reason: &str) -> Output {
-        let mut bytes = Vec::with_capacity(input.line.bytes.len() + 128);
-        let gained = Gained::default();
-        if jsonl::write(record, &input.line.bytes, &gained, &mut bytes).is_err() {
+    /// What is written for a record that could be read and not rescored: what was ours in it goes.
+    fn passed_record(&self, input: &Input, record: &mut Record, reason: &str) -> Output {
+        let mut bytes = Vec::with_capacity(input.chunk.bytes.len() + 128);
+        let gained = Gained { features: self.rescorer.gained(), ..Gained::default() };
+        if self.answer.write(record, &input.chunk, &gained, &mut bytes).is_err() {
             return self.passed(input, reason);
         }
         Output::new(input, bytes, Verdict::Passed(reason.to_owned()))
@@ -218,28 +223,31 @@ impl Plan {
         }
     }
 
-    /// The line for an input that no stage could work on.
+    /// What is written for an input that no stage could work on.
     pub fn failed(&self, input: &Input, reason: &str) -> Output {
         if input.kind == Kind::Other { self.other(input) } else { self.passed(input, reason) }
     }
 
-    /// The line for a record that goes on as it came, marked where it can be.
+    /// What is written for a record that goes on as it came, marked where it can be.
     pub fn passed(&self, input: &Input, reason: &str) -> Output {
-        let mut bytes = Vec::with_capacity(input.line.bytes.len() + 128);
-        jsonl::passed(&input.line.bytes, reason, &mut bytes);
+        let mut bytes = Vec::with_capacity(input.chunk.bytes.len() + 128);
+        self.answer.passed(&input.chunk, reason, &mut bytes);
         Output::new(input, bytes, Verdict::Passed(reason.to_owned()))
     }
 
-    /// The line for what is no record.
+    /// What is written for what is no record.
     pub fn other(&self, input: &Input) -> Output {
-        if let Some(length) = input.line.over {
-            let limit = self.max_line_bytes;
-            let mut bytes = Vec::new();
-            jsonl::over(length, limit as u64, &mut bytes);
-            let reason = format!("line of {length} bytes is over the limit of {limit}; see --max-line-bytes");
-            return Output::new(input, bytes, Verdict::Passed(reason));
-        }
-        Output::new(input, input.line.bytes.clone(), Verdict::Blank)
+        let limit = self.max_line_bytes;
+        let mut bytes = Vec::new();
+        self.answer.other(&input.chunk, limit as u64, &mut bytes);
+        let verdict = match &input.chunk.body {
+            Body::Over(length) => Verdict::Passed(format!(
+                "line of {length} bytes is over the limit of {limit}; see --max-line-bytes"
+            )),
+            Body::Passed(reason) => Verdict::Passed(format!("{reason}; see --max-line-bytes")),
+            Body::Record | Body::Between => Verdict::Blank,
+        };
+        Output::new(input, bytes, verdict)
     }
 }
 

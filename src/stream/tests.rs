@@ -22,9 +22,12 @@ fn run(
     options: &StreamOptions,
     stop: &Stop,
 ) -> Result<Vec<u8>> {
-    let mut out = Vec::new();
+    let mut output = Vec::new();
     let earlier = earlier.map(|bytes| -> Box<dyn Read + Send> { Box::new(io::Cursor::new(bytes.to_vec())) });
-    rescore(&rescorer(), input, earlier, &mut out, options, stop, &|_| {}).map(|_| out)
+    let (given, names) = (Arc::default(), Default::default());
+    let input = Lists::Stream { input, format: None, given, names };
+    let streams = Streams { input, earlier, output: &mut output, output_name: "output".into() };
+    rescore(&rescorer(), streams, options, stop, &|_| {}).map(|_| output)
 }
 
 #[test]
@@ -56,7 +59,7 @@ fn an_output_longer_than_its_input_is_another_inputs() {
     let input = Box::new(io::Cursor::new(b"{\"hyps\":[{\"text\":\"a\",\"score\":-1}]}\n".to_vec()));
     let options = StreamOptions { skip: 3, ..StreamOptions::default() };
     let error = run(input, None, &options, &Stop::default()).unwrap_err().to_string();
-    assert!(error.contains("3 lines, 2 more than the input"), "{error}");
+    assert!(error.contains("3 records, 2 more than the input"), "{error}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use super::super::formats::FormatArgs;
 use super::super::lists::{self, Listed, Scoring};
 use super::super::messages::Messages;
 use crate::consensus::Word;
@@ -55,6 +56,7 @@ pub struct Cases {
 /// What is read how.
 pub struct Source<'a> {
     pub path: &'a Path,
+    pub formats: &'a FormatArgs,
     pub scoring: &'a Scoring,
     /// Leave out records without a hypothesis.
     pub present: bool,
@@ -66,11 +68,13 @@ pub struct Source<'a> {
 
 /// Reads the lists.
 pub fn read(source: &Source<'_>, messages: &Messages) -> Result<Cases> {
-    let other = source.against.map(|path| answers(path, messages)).transpose()?;
+    let other = source.against.map(|path| answers(path, source.formats, messages)).transpose()?;
     let (texts, mut unread) = other.map_or((None, 0), |(texts, unread)| (Some(texts), unread));
     let scorer = source.scoring.scorer()?;
     let mut collector = Collector { source, scorer, texts, all: Cases::default() };
-    unread += lists::each(source.path, OwnNames::default(), messages, &mut |listed| collector.take(listed))?;
+    unread += lists::each(source.path, source.formats, OwnNames::default(), messages, &mut |listed| {
+        collector.take(listed)
+    })?;
     let Collector { texts, mut all, .. } = collector;
     all.unread = unread;
     all.orphans = texts.map_or(0, |texts| texts.len() as u64);
@@ -203,23 +207,24 @@ fn complete(utterance: &mut Utterance, line: &[u8]) {
 }
 
 /// The text decided for of every utterance of another system, by id, and how many could not be read.
-fn answers(path: &Path, messages: &Messages) -> Result<(Texts, u64)> {
+fn answers(path: &Path, formats: &FormatArgs, messages: &Messages) -> Result<(Texts, u64)> {
     let mut texts = Texts::new();
-    let unread = lists::each(path, OwnNames::default(), messages, &mut |Listed { number, line, record }| {
-        let winner = record.winner();
-        let chosen = record.utterance.hypotheses.iter().find(|h| Some(h.rank) == winner);
-        let own = Answer::read(line).and_then(|answer| answer.text).map(String::into_bytes);
-        let text = own.or_else(|| chosen.map(|h| h.bytes.clone())).unwrap_or_default();
-        let id = record.utterance.id;
-        if id.is_empty() || texts.contains_key(&id) {
-            let what = if id.is_empty() { "has no id" } else { "has the id of an earlier one" };
-            return Err(Error::Config(format!(
-                "{}: line {number} {what}: systems are compared by id",
-                path.display()
-            )));
-        }
-        texts.insert(id, text);
-        Ok(())
-    })?;
+    let unread =
+        lists::each(path, formats, OwnNames::default(), messages, &mut |Listed { number, line, record }| {
+            let winner = record.winner();
+            let chosen = record.utterance.hypotheses.iter().find(|h| Some(h.rank) == winner);
+            let own = Answer::read(line).and_then(|answer| answer.text).map(String::into_bytes);
+            let text = own.or_else(|| chosen.map(|h| h.bytes.clone())).unwrap_or_default();
+            let id = record.utterance.id;
+            if id.is_empty() || texts.contains_key(&id) {
+                let what = if id.is_empty() { "has no id" } else { "has the id of an earlier one" };
+                return Err(Error::Config(format!(
+                    "{}: line {number} {what}: systems are compared by id",
+                    path.display()
+                )));
+            }
+            texts.insert(id, text);
+            Ok(())
+        })?;
     Ok((texts, unread))
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Mutex;
 
+use super::super::formats::FormatArgs;
 use super::super::lists::{self, Listed};
 use super::super::messages::Messages;
 use crate::config::Config;
@@ -16,9 +17,14 @@ use crate::{Error, Result};
 const SHARE: usize = 64;
 
 /// Reads the lists; gives them and how many could not be read.
-pub fn read(path: &Path, own: OwnNames, messages: &Messages) -> Result<(Vec<Utterance>, u64)> {
+pub fn read(
+    path: &Path,
+    formats: &FormatArgs,
+    own: OwnNames,
+    messages: &Messages,
+) -> Result<(Vec<Utterance>, u64)> {
     let mut utterances = Vec::new();
-    let left_out = lists::each(path, own, messages, &mut |Listed { record, .. }| {
+    let left_out = lists::each(path, formats, own, messages, &mut |Listed { record, .. }| {
         utterances.push(record.utterance);
         Ok(())
     })?;

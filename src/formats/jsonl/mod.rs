@@ -45,13 +45,14 @@
 mod answer;
 mod names;
 mod read;
-mod span;
+pub(in crate::formats) mod span;
 mod tensors;
 mod top;
 mod write;
 
 pub use answer::{Answer, AnswerWord, scores};
 pub use read::{Reader, Record};
+pub(in crate::formats) use write::secondpass;
 pub use write::{over, passed, write};
 
 #[cfg(test)]

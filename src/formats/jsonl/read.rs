@@ -61,6 +61,13 @@ impl Record {
         self.layout.ranks.iter().find(|(_, slot)| *slot == 0).map(|(rank, _)| *rank)
     }
 
+    /// Where the hypothesis of this first-pass rank lies.
+    pub(in crate::formats) fn span(&self, rank: u32) -> Option<std::ops::Range<usize>> {
+        let at = self.layout.ranks.binary_search_by_key(&rank, |&(rank, _)| rank).ok()?;
+        let span = self.layout.slots.get(self.layout.ranks[at].1 as usize)?;
+        Some(span.start..span.end)
+    }
+
     /// Whether it is our own output, and not one that was passed on.
     pub fn rescored(&self) -> bool {
         self.layout.own

@@ -7,14 +7,14 @@ use crate::{Error, Result};
 
 /// A range of bytes of a line.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Span {
+pub(in crate::formats) struct Span {
     pub start: usize,
     pub end: usize,
 }
 
 /// A member of an object whose value comes next.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Member {
+pub(in crate::formats) struct Member {
     /// Where its piece of the object begins: after the brace or comma before it.
     pub lead: usize,
     /// The key, quotes included.
@@ -23,7 +23,7 @@ pub(super) struct Member {
 
 /// A place in a line.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Cursor<'a> {
+pub(in crate::formats) struct Cursor<'a> {
     pub line: &'a [u8],
     pub at: usize,
 }
@@ -125,6 +125,14 @@ impl<'a> Cursor<'a> {
             return Err(self.lost());
         }
         self.at += 1;
+        // Keys are short: found before a call of memchr has begun.
+        let rest = self.line.get(self.at..).unwrap_or_default();
+        if let Some(n) = rest.iter().take(SHORT).position(|&byte| byte == b'"' || byte == b'\\')
+            && rest[n] == b'"'
+        {
+            self.at += n + 1;
+            return Ok(Span { start, end: self.at });
+        }
         loop {
             let rest = self.line.get(self.at..).unwrap_or_default();
             match memchr::memchr2(b'"', b'\\', rest) {
@@ -143,19 +151,23 @@ impl<'a> Cursor<'a> {
         let start = self.at;
         let mut depth = 0usize;
         loop {
-            match self.line.get(self.at) {
-                Some(b'"') => {
+            let rest = self.line.get(self.at..).unwrap_or_default();
+            // Most bytes are within strings, which are jumped over, or numbers.
+            let Some(skipped) = rest.iter().position(|&byte| STRUCTURE[usize::from(byte)]) else {
+                return Err(self.lost());
+            };
+            self.at += skipped;
+            match rest[skipped] {
+                b'"' => {
                     self.string()?;
                     continue;
                 }
-                Some(b'{' | b'[') => depth += 1,
-                Some(b'}' | b']') if depth == 1 => {
+                b'{' | b'[' => depth += 1,
+                _ if depth == 1 => {
                     self.at += 1;
                     return Ok(Span { start, end: self.at });
                 }
-                Some(b'}' | b']') => depth = depth.saturating_sub(1),
-                Some(_) => {}
-                None => return Err(self.lost()),
+                _ => depth = depth.saturating_sub(1),
             }
             self.at += 1;
         }
@@ -166,9 +178,23 @@ impl<'a> Cursor<'a> {
     }
 }
 
+/// Bytes of a string looked at one by one.
+const SHORT: usize = 8;
+
+/// Bytes that open or close something.
+const STRUCTURE: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut at = 0;
+    while at < 5 {
+        table[b"\"{}[]"[at] as usize] = true;
+        at += 1;
+    }
+    table
+};
+
 /// A member of an object taken apart.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Piece {
+pub(in crate::formats) struct Piece {
     lead: usize,
     pub key: Span,
     pub value: Span,
@@ -177,7 +203,7 @@ pub(super) struct Piece {
 
 /// An object taken apart and put together again, member by member.
 #[derive(Debug)]
-pub(super) struct Pieces<'a> {
+pub(in crate::formats) struct Pieces<'a> {
     cursor: Cursor<'a>,
     /// The end of the last value: what follows it up to the brace stays at the end.
     tail: usize,
@@ -265,7 +291,7 @@ impl<'a> Pieces<'a> {
 }
 
 /// The elements of an array; none of anything else.
-pub(super) fn elements(line: &[u8], array: Span) -> Result<Vec<Span>> {
+pub(in crate::formats) fn elements(line: &[u8], array: Span) -> Result<Vec<Span>> {
     let mut all = Vec::new();
     if array.first(line) == b'[' {
         let mut cursor = Cursor::new(line, array.start + 1);
@@ -277,7 +303,7 @@ pub(super) fn elements(line: &[u8], array: Span) -> Result<Vec<Span>> {
 }
 
 /// What a string (quotes included) says.
-pub(super) fn unescape(raw: &[u8]) -> Cow<'_, [u8]> {
+pub(in crate::formats) fn unescape(raw: &[u8]) -> Cow<'_, [u8]> {
     let inner = raw.get(1..raw.len().saturating_sub(1)).unwrap_or_default();
     let Some(first) = memchr::memchr(b'\\', inner) else { return Cow::Borrowed(inner) };
     let mut out = Vec::with_capacity(inner.len());

@@ -311,7 +311,7 @@ impl<'a> Writer<'a> {
 }
 
 /// The member `secondpass`.
-fn secondpass(status: &Status, gained: &Gained<'_>, out: &mut Vec<u8>) {
+pub(in crate::formats) fn secondpass(status: &Status, gained: &Gained<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(SECONDPASS);
     out.extend_from_slice(b":{\"status\":");
     match status {
