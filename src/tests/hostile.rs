@@ -393,3 +393,39 @@ fn m8_hostile_surroundings() {
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
+
+/// What a model does not say can be said beside it; what it says wrongly too.
+#[test]
+fn what_cannot_be_found_out_can_be_told() {
+    let library = crate::runtime!("what_cannot_be_found_out_can_be_told");
+    let dir = Dir::new();
+    // A list of symbols that names no ends, and no metadata.
+    dir.write("tokens.txt", TOKENS.replace("<s>", "start").replace("</s>", "stop"));
+    dir.write("model.onnx", bigram().with(&[]));
+    let output = score(&dir, library, "model.onnx").code(2);
+    assert!(
+        output.stderr.contains("write `bos = ..` and `eos = ..` in model.onnx.toml"),
+        "{}",
+        output.stderr
+    );
+    let told = |text: &str| {
+        dir.write("model.onnx.toml", text);
+        let text = score(&dir, library, "model.onnx").code(0).text();
+        text.lines().map(|line| line.parse::<f64>().expect("a number")).collect::<Vec<_>>()
+    };
+    // ln p of each next token is the log-softmax of the row of the token before.
+    let ln = |before: usize, after: usize| {
+        let value = |token: usize| f64::from(((before * SIZE + token) * 37 % 101) as f32 / 20.0);
+        value(after) - (0..SIZE).map(|token| value(token).exp()).sum::<f64>().ln()
+    };
+    let sentence = |bos: usize, eos: usize| [ln(bos, 3) + ln(3, 4) + ln(4, 5) + ln(5, eos), ln(bos, eos)];
+    for (text, expected) in [
+        ("bos = 0\neos = 1\n", sentence(0, 1)),
+        ("bos = 7\neos = 6\n", sentence(7, 6)),
+        ("bos = 1\neos = 1\nrewrite = false\nscores = \"log-probs\"\ntokens = \"ids\"\n", sentence(1, 1)),
+    ] {
+        for (got, expected) in told(text).iter().zip(expected) {
+            assert!((got - expected).abs() < 1e-5, "{text}: {got}, {expected}");
+        }
+    }
+}
