@@ -11,6 +11,9 @@ use super::known::Format;
 use crate::lines::{Decoded, Lines};
 use crate::{Error, Result};
 
+/// Id and reference of an utterance in a manifest.
+pub type Entry = (Vec<u8>, Option<Vec<u8>>);
+
 /// References by utterance.
 pub type References = HashMap<Vec<u8>, Vec<u8>>;
 
@@ -22,7 +25,7 @@ pub struct Names {
     /// The id of its first record, if it has none itself: the file's name.
     pub stem: Option<Vec<u8>>,
     /// Ids and references in the order of the utterances, for formats without ids (NeMo).
-    pub manifest: Option<Arc<Vec<(Vec<u8>, Option<Vec<u8>>)>>>,
+    pub manifest: Option<Arc<Vec<Entry>>>,
 }
 
 impl Names {
@@ -53,7 +56,7 @@ pub fn names(input: &Path, manifest: Option<&Path>) -> Result<Names> {
     Ok(Names { file, stem, manifest })
 }
 
-fn read_manifest(path: &Path) -> Result<Vec<(Vec<u8>, Option<Vec<u8>>)>> {
+fn read_manifest(path: &Path) -> Result<Vec<Entry>> {
     let io = |error| Error::io(path, error);
     let mut all = Vec::new();
     for line in Lines::new(Decoded::open(File::open(path).map_err(io)?).map_err(io)?, usize::MAX) {

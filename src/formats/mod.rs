@@ -29,7 +29,7 @@ pub mod jsonl;
 
 use std::sync::Arc;
 
-pub use beside::{Names, References, names, references, symbols};
+pub use beside::{Entry, Names, References, names, references, symbols};
 pub use chunk::{Body, Chunk};
 pub use detect::detect;
 pub use folder::{Folder, sniff};

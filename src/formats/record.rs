@@ -32,7 +32,7 @@ pub struct Record {
 enum Layout {
     /// The JSON record's own utterance is empty but for the moment of writing.
     Json(Box<jsonl::Record>, usize),
-    Slots(slots::Record),
+    Slots(Box<slots::Record>),
 }
 
 /// How records are written.
@@ -129,7 +129,7 @@ fn numbered(chunk: &Chunk) -> Option<Vec<u8>> {
 impl Record {
     fn of(mut record: slots::Record) -> Self {
         let utterance = std::mem::take(&mut record.utterance);
-        Self { utterance, layout: Layout::Slots(record) }
+        Self { utterance, layout: Layout::Slots(Box::new(record)) }
     }
 
     /// The first name in a record not our own that rescoring would overwrite.

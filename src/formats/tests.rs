@@ -154,10 +154,13 @@ fn another_order_comes_out_and_its_formula_gives_our_total() {
     }
 }
 
+/// File, record, its id, hypothesis, its text, features.
+type Value = (&'static str, usize, &'static str, usize, &'static str, &'static [(&'static str, f64)]);
+
 #[test]
 fn values_are_natural_logs_and_higher_is_better() {
     // Computed from the definitions of the formats, not by this program.
-    let want: [(&str, usize, &str, usize, &str, &[(&str, f64)]); 11] = [
+    let want: [Value; 11] = [
         (
             "srilm.txt",
             0,
