@@ -54,7 +54,7 @@ fn others(criterion: &mut Criterion) {
     let given = Given { beam_size: Some(100), ..Given::default() };
     let mut reader = AnyReader::new(own, given.clone().into(), Default::default());
     let order: Vec<_> = (0..100).rev().collect();
-    let gained = Gained { order: &order, features: &[], explain: None };
+    let gained = Gained { order: &order, ..Gained::default() };
     let mut group = criterion.benchmark_group("formats");
     for format in [
         Format::Kaldi,
