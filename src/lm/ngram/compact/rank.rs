@@ -143,13 +143,13 @@ impl Block<'_> {
     /// The ones before the block.
     #[inline]
     fn before(self) -> u64 {
-        self.part(0) & (1 << BEFORE) - 1
+        self.part(0) & ((1 << BEFORE) - 1)
     }
 
     /// The ones in the block before the words of pair number `pair`.
     #[inline]
     fn pairs(self, pair: usize) -> u64 {
-        if pair == 0 { 0 } else { self.part(0) >> (BEFORE + 9 * (pair as u32 - 1) & 63) & 511 }
+        if pair == 0 { 0 } else { self.part(0) >> ((BEFORE + 9 * (pair as u32 - 1)) & 63) & 511 }
     }
 
     /// The ones in the block.
@@ -279,10 +279,10 @@ fn select_in_word(mut bits: u64, k: u64) -> u64 {
     // Ones of each byte, then of all bytes up to it.
     let pairs = bits - (bits >> 1 & 0x5555_5555_5555_5555);
     let nibbles = (pairs & 0x3333_3333_3333_3333) + (pairs >> 2 & 0x3333_3333_3333_3333);
-    let sums = (nibbles + (nibbles >> 4) & LOW_NIBBLES).wrapping_mul(LOW_BITS);
+    let sums = ((nibbles + (nibbles >> 4)) & LOW_NIBBLES).wrapping_mul(LOW_BITS);
     // Bytes up to which there are no more than k ones, counted in parallel.
     let k = k & 63;
-    let full = ((k * LOW_BITS | HIGH_BITS) - sums & HIGH_BITS) >> 7;
+    let full = ((((k * LOW_BITS) | HIGH_BITS) - sums) & HIGH_BITS) >> 7;
     let byte = (full.wrapping_mul(LOW_BITS) >> 56 & 7) * 8;
     let before = (sums << 8) >> byte & 0xff;
     bits >>= byte;
