@@ -75,6 +75,13 @@ struct Ids {
     own: u64,
 }
 
+impl Ids {
+    /// Whether a list's ids are the model's: its own word counts before the configuration's.
+    fn reads(self, utterance: &Utterance) -> bool {
+        utterance.vocabulary.or(self.given) == Some(self.own)
+    }
+}
+
 /// One thread's scratch: scorers, caches and the utterances in flight.
 pub struct Worker {
     shared: Arc<Shared>,
@@ -142,6 +149,14 @@ impl Rescorer {
     /// How the model called `name` spells and maps words, for fit checks.
     pub fn text(&self, name: &str) -> Option<(&dyn crate::tokens::Vocab, &TextMap)> {
         self.shared.lms.iter().find(|lm| &*lm.name == name).map(|lm| (&*lm.model.spec().vocab, &lm.text))
+    }
+
+    /// The models that read token ids, the hash of the vocabulary that those must be of, and whether
+    /// they would read this list's.
+    pub fn readers_of_ids(&self, utterance: &Utterance) -> Vec<(Name, u64, bool)> {
+        let some = utterance.hypotheses.iter().any(|hypothesis| hypothesis.ids.is_some());
+        let reader = |lm: &Lm| lm.ids.map(|ids| (lm.name.clone(), ids.own, some && ids.reads(utterance)));
+        self.shared.lms.iter().filter_map(reader).collect()
     }
 
     /// Which tokens of a hypothesis are no words.

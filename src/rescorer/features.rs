@@ -56,8 +56,7 @@ pub(super) fn view(
 ) -> Result<(Trie, View)> {
     let spec = lm.model.spec();
     let mut view = View { backward: spec.backward, unmarked: spec.vocab.first_differs(), ..View::default() };
-    // The list's own word about its ids counts before the configuration's.
-    let given = lm.ids.filter(|ids| utterance.vocabulary.or(ids.given) == Some(ids.own));
+    let given = lm.ids.filter(|ids| ids.reads(utterance));
     let mixed = matches!(shared.interpolation, Interpolation::Linear { .. });
     let spanned = detail || mixed;
     member.builder.start(if shared.bos { spec.vocab.bos() } else { NO_CONTEXT });

@@ -6,7 +6,7 @@ use super::Event;
 use super::stage::Plan;
 use crate::combine::deviation;
 use crate::formats::{Chunk, Reader};
-use crate::nbest::Utterance;
+use crate::nbest::{Name, Utterance};
 use crate::tokens::Fit;
 use crate::{Error, Result};
 
@@ -22,6 +22,8 @@ pub(super) struct First<'a> {
     seen: u64,
     formula: bool,
     fits: Vec<(String, Fit)>,
+    /// Models that read token ids: the hash of their vocabulary, and whether a list had such ids.
+    ids: BTreeMap<Name, (u64, bool)>,
     /// Standard deviations within the lists, by feature.
     spread: BTreeMap<String, Vec<f64>>,
 }
@@ -29,7 +31,7 @@ pub(super) struct First<'a> {
 impl<'a> First<'a> {
     pub fn new(plan: &'a Plan) -> Self {
         let fits = plan.rescorer.names().map(|name| (name.to_string(), Fit::new(&**name))).collect();
-        Self { plan, seen: 0, formula: false, fits, spread: BTreeMap::new() }
+        Self { plan, seen: 0, formula: false, fits, ids: BTreeMap::new(), spread: BTreeMap::new() }
     }
 
     /// Looks at one record, unless enough were seen.
@@ -87,6 +89,9 @@ impl<'a> First<'a> {
 
     fn observe(&mut self, utterance: &Utterance) {
         let rescorer = &self.plan.rescorer;
+        for (name, hash, read) in rescorer.readers_of_ids(utterance) {
+            self.ids.entry(name).or_insert((hash, false)).1 |= read;
+        }
         // The first hypothesis has the words that most of its list share.
         for hypothesis in utterance.hypotheses.iter().take(1) {
             for (name, fit) in &mut self.fits {
@@ -108,6 +113,13 @@ impl<'a> First<'a> {
     fn report(&self, tell: &(dyn Fn(Event) + Sync)) {
         for warning in self.fits.iter().flat_map(|(_, fit)| fit.warnings()) {
             tell(Event::Warning(warning));
+        }
+        for (name, (hash, _)) in self.ids.iter().filter(|(_, (_, read))| !read) {
+            tell(Event::Warning(format!(
+                "{name}: ids = true, but none of the first {} lists has token ids of its vocabulary ({hash:016x}): \
+                 their texts are spelled",
+                self.seen
+            )));
         }
         for (name, spreads) in &self.spread {
             let mut spreads = spreads.clone();

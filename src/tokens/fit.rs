@@ -8,6 +8,9 @@ use super::{Case, TextMap, Vocab, WordCache};
 pub struct Fit {
     name: String,
     records: u64,
+    /// Words that are written as pieces of words, and all that were given.
+    pieces: u64,
+    given: u64,
     as_set: Count,
     /// What could be set instead, smallest change first.
     others: Vec<(Change, Count)>,
@@ -30,13 +33,15 @@ impl Fit {
     /// Starts counting for the language model of that name.
     pub fn new(name: impl Into<String>) -> Self {
         let others = CHANGES.map(|change| (change, Count::default())).into();
-        Self { name: name.into(), records: 0, as_set: Count::default(), others }
+        Self { name: name.into(), records: 0, pieces: 0, given: 0, as_set: Count::default(), others }
     }
 
     /// Counts the words of one record (one hypothesis of it is enough).
     pub fn observe(&mut self, vocab: &dyn Vocab, map: &TextMap, words: &[&[u8]]) {
         self.records += 1;
         for word in words {
+            self.given += 1;
+            self.pieces += u64::from(is_piece(word));
             self.as_set.add(vocab, map, word);
             for (change, count) in &mut self.others {
                 count.add(vocab, &change.of(map), word);
@@ -71,6 +76,13 @@ impl Fit {
             percent(rate),
             self.records
         );
+        // Spelled in pieces, whatever the case may be.
+        if 5 * self.pieces > self.given {
+            return vec![format!(
+                "{warning}; the texts are written in pieces of words (\u{2581}, @@): give them as words, or token ids with \
+                 ids = true"
+            )];
+        }
         let best = self.others.iter().reduce(|best, other| {
             // A larger change must be worth it.
             if other.1.rate() < 0.9 * best.1.rate() - 0.005 { other } else { best }
@@ -128,6 +140,11 @@ impl Change {
     }
 }
 
+/// Whether a word is written as SentencePiece's or subword-nmt's pieces are.
+fn is_piece(word: &[u8]) -> bool {
+    word.starts_with("\u{2581}".as_bytes()) || word.len() > 2 && word.ends_with(b"@@")
+}
+
 /// A share, with a decimal only where it says something.
 fn percent(rate: f64) -> String {
     let percent = 100.0 * rate;
@@ -175,6 +192,8 @@ mod tests {
         assert!(said("a cat, sat.").ends_with("0 % without punctuation: set strip_punctuation = true"));
         assert!(said("A Cat, sat.").ends_with("set case = \"lower\" and strip_punctuation = true"));
         assert!(said("le chat est assis le").ends_with("; is it a model of this language and text?"));
+        let said = warnings(&keep, "\u{2581}a c@@ at sat").pop().unwrap_or_default();
+        assert!(said.ends_with("give them as words, or token ids with ids = true"), "{said}");
         let lower = TextMap { case: Case::Lower, ..TextMap::default() };
         assert!(warnings(&lower, "A CAT sat").is_empty());
     }

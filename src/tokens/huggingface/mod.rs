@@ -22,7 +22,7 @@ use crate::{Error, Result};
 ///
 /// Special tokens spelled out in a text are text. Bytes that are not UTF-8 become the replacement
 /// character, and the word counts as unknown, as does one of more than
-/// [`Pieces::LONGEST`](super::Pieces::LONGEST) bytes.
+/// [`Pieces::LONGEST`](super::Pieces::LONGEST) bytes if there is a token for that.
 #[derive(Debug)]
 pub struct HuggingFace {
     steps: Vec<Step>,
@@ -162,8 +162,8 @@ impl HuggingFace {
     }
 
     fn spell(&self, word: &[u8], first: bool, ids: &mut Vec<u32>) -> Known {
-        if word.len() > super::Pieces::LONGEST {
-            ids.extend(self.unk);
+        if let (true, Some(unk)) = (word.len() > super::Pieces::LONGEST, self.unk) {
+            ids.push(unk);
             return Known::No;
         }
         let lossy = String::from_utf8_lossy(word);

@@ -27,7 +27,7 @@ impl Rules {
         let (size, rest) = charsmap.split_first_chunk::<4>().ok_or_else(damaged)?;
         let size = u32::from_le_bytes(*size) as usize;
         let (units, replacements) = rest.split_at_checked(size).ok_or_else(damaged)?;
-        if units.is_empty() || size % 4 != 0 || replacements.last() != Some(&0) {
+        if units.is_empty() || !size.is_multiple_of(4) || replacements.last() != Some(&0) {
             return Err(damaged());
         }
         rules.units = units

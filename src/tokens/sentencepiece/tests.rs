@@ -75,7 +75,7 @@ fn word_starts() {
 fn refusals() {
     let bytes = fixture("bpe.model");
     let error = |bytes: &[u8], size, eos, unk| {
-        Pieces::parse("bpe.model", bytes, size, 1, eos, unk).err().expect("an error").to_string()
+        Pieces::parse("bpe.model", bytes, size, 1, eos, unk).unwrap_err().to_string()
     };
     assert!(error(&bytes, 199, 2, None).contains("200 pieces"));
     assert!(error(&bytes, 200, 200, None).contains("eos"));
