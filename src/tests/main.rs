@@ -12,6 +12,7 @@ mod kill;
 mod korean;
 mod limits;
 mod memory;
+mod models;
 mod numbers;
 mod order;
 mod pipes;
