@@ -7,14 +7,18 @@ use sha2::{Digest, Sha256};
 
 use crate::data::fixture;
 
-const ADVICE: &str = "models/SHA256SUMS must list it: in models, `sha256sum en/*.* ko/*.* */lstm/*` without the cards";
+const ADVICE: &str =
+    "models/SHA256SUMS must list it: in models, `sha256sum en/*.* ko/*.* */lstm/*` without the cards";
 
 #[test]
 fn shipped_models_have_the_listed_sums() {
     let models = fixture("../models");
     let list = std::fs::read_to_string(models.join("SHA256SUMS")).expect("models/SHA256SUMS");
-    let listed: BTreeMap<&str, &str> =
-        list.lines().map(|line| line.split_once("  ").expect("a sum and a name")).map(|(a, b)| (b, a)).collect();
+    let listed: BTreeMap<&str, &str> = list
+        .lines()
+        .map(|line| line.split_once("  ").expect("a sum and a name"))
+        .map(|(a, b)| (b, a))
+        .collect();
     assert!(!listed.is_empty());
     for (name, sum) in &listed {
         let bytes = std::fs::read(models.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
