@@ -17,6 +17,7 @@ mod kill;
 mod korean;
 mod limits;
 mod memory;
+mod models;
 mod ngram;
 mod numbers;
 mod onnx;
