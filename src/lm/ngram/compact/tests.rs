@@ -84,7 +84,7 @@ fn interpolated_models_take_few_bytes_and_score_alike() {
     for name in ["small.o3.prune-0-1-1", "small.o4.prune-0-0-1-2", "small.o5"] {
         let arpa = data.join(format!("lm/{name}.arpa.bz2"));
         let tokens = compare(&arpa, &data.join("lm/tiny.txt"));
-        assert!(tokens > 500, "only {tokens} tokens");
+        assert!(tokens > 400, "only {tokens} tokens");
         let report = build(&arpa, &out, &Options::default()).unwrap();
         let strings = report.sections[0].1 + report.sections[1].1;
         let ngrams: u64 = report.counts[1..].iter().sum();
