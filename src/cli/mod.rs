@@ -68,6 +68,8 @@ enum End {
 /// Exit code 0: all done; 1: some records passed through unrescored; 2: failed; 128 + N: ended by
 /// signal N after everything that was read was written.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    // First: from here on memory that is refused is an ordinary failure.
+    let tamed = signals::tame();
     let cli = match Cli::try_parse_from(dashes(arguments)) {
         Ok(cli) => cli,
         Err(error) => {
@@ -81,7 +83,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     #[cfg(feature = "failpoints")]
     let _scenario = fail::FailScenario::setup();
     let messages = Messages::new(cli.quiet);
-    let end = signals::tame().and_then(|()| execute(cli.command, &messages));
+    let end = tamed.and_then(|()| execute(cli.command, &messages));
     messages.finish();
     match end {
         Ok(End::Done) => ExitCode::SUCCESS,

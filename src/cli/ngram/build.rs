@@ -137,10 +137,8 @@ fn table(arguments: &Args) -> Result<String> {
 
 impl Args {
     fn compact(&self) -> Result<compact::Options> {
-        let mut options = compact::Options::default();
-        options.memory = usize::try_from(self.memory.bytes()?).unwrap_or(usize::MAX);
-        options.missing_unk_log10 = self.unk;
-        Ok(options)
+        let memory = usize::try_from(self.memory.bytes()?).unwrap_or(usize::MAX);
+        Ok(compact::Options { memory, missing_unk_log10: self.unk, ..compact::Options::default() })
     }
 
     fn options(&self, kind: Type) -> BuildOptions {

@@ -7,8 +7,8 @@
 #[inline(always)]
 pub(super) fn exponential<const LANES: usize, const FUSED: bool>(x: [f32; LANES]) -> [f32; LANES] {
     let mut out = [0.0; LANES];
-    for lane in 0..LANES {
-        out[lane] = one::<FUSED>(x[lane]);
+    for (out, x) in out.iter_mut().zip(x) {
+        *out = one::<FUSED>(x);
     }
     out
 }

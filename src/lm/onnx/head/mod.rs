@@ -137,10 +137,11 @@ impl Head {
         }
         for (row, sum) in scratch.sums.iter().enumerate() {
             let ln = f64::from(sum.reference) + sum.all.ln();
-            for at in wanted.offsets[row] as usize..wanted.offsets[row + 1] as usize {
-                out[at] = match wanted.tokens[at] {
+            let range = wanted.offsets[row] as usize..wanted.offsets[row + 1] as usize;
+            for (token, out) in wanted.tokens[range.clone()].iter().zip(&mut out[range]) {
+                *out = match *token {
                     BOUNDARY => (sum.starts.ln() - sum.all.ln()) as f32,
-                    _ => (f64::from(out[at]) - ln) as f32,
+                    _ => (f64::from(*out) - ln) as f32,
                 };
             }
         }
