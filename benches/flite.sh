@@ -21,7 +21,7 @@ for name, half in (("a", first), ("b", set(speakers) - first)):
 PYTHON
 
 rnnlm=(--rnnlm models/en/lstm/model.onnx)
-ngram=(--ngram models/en/3gram.arpa.gz)
+ngram=(--ngram models/en/4gram.compact)
 measure() {
     name=$1
     shift
@@ -39,4 +39,4 @@ measure() {
 measure "n-gram" "${ngram[@]}"
 measure "LSTM" "${rnnlm[@]}"
 measure "both" "${ngram[@]}" "${rnnlm[@]}"
-measure "both, linear" "${ngram[@]}" "${rnnlm[@]}" --interpolate linear --lambda 0.6 --no-words
+measure "both, linear" "${ngram[@]}" "${rnnlm[@]}" --interpolate linear --lambda 0.4 --no-words

@@ -27,7 +27,7 @@ use flight::{Flight, Member};
 /// # fn main() -> secondpass::Result<()> {
 /// let rescorer = Rescorer::builder()
 ///     .neural("models/en/lstm/model.onnx", 0.6)?
-///     .ngram("models/en/3gram.arpa.gz", 0.4)?
+///     .ngram("models/en/4gram.compact", 0.4)?
 ///     .build()?;
 /// let mut worker = rescorer.worker()?;
 /// let mut utterance = Utterance::new("utt1", [("a cat sad", -3.1), ("a cat sat", -3.3)]);

@@ -158,7 +158,7 @@ fn inspect_says_what_a_model_is() {
 
 #[test]
 fn tune_writes_what_rescore_reads() {
-    let shipped = fixture("../models/en/3gram.arpa.gz");
+    let shipped = fixture("../models/en/4gram.compact");
     if !shipped.exists() {
         crate::skip!("tune_writes_what_rescore_reads", "the shipped n-gram is not there");
     }
