@@ -1,15 +1,15 @@
 //! The compact n-gram file: every weight with its exact bits, in about three bytes an n-gram.
 //!
 //! A trie of n-grams from the predicted word back into its context, as KenLM's, but
-//! - pointers and words are Elias-Fano sequences ([`elias_fano`]);
+//! - pointers and words are Elias-Fano sequences (`elias_fano`);
 //! - words further back are known by their rank among those that occur before their successor
 //!   (context remapping, Pibiri and Venturini, "Efficient data structures for massive n-gram
 //!   datasets", SIGIR 2017);
-//! - backoffs are codes of distinct values by frequency ([`codes`]);
+//! - backoffs are codes of distinct values by frequency (`codes`);
 //! - probabilities of interpolated models are computed from those of shorter n-grams, and only
-//!   what that leaves open is stored ([`formula`]); other models' are stored as they are.
+//!   what that leaves open is stored (`formula`); other models' are stored as they are.
 //!
-//! [`layout`] has the order of the parts. A file is used where it lies: opening one looks at its
+//! `layout` has the order of the parts. A file is used where it lies: opening one looks at its
 //! header and words alone.
 
 mod bits;
