@@ -119,7 +119,7 @@ fn ngram(path: &Path, out: &mut String) -> Result<()> {
     Ok(())
 }
 
-/// Whether the file is an n-gram model by its first bytes: ARPA text, or something compressed.
+/// Whether the file is an n-gram model by its first bytes: ARPA text, a binary, or something compressed.
 fn is_ngram(path: &Path) -> Result<bool> {
     let mut start = Vec::new();
     let file = File::open(path).map_err(|error| Error::io(path, error))?;
@@ -128,7 +128,7 @@ fn is_ngram(path: &Path) -> Result<bool> {
     let compressed = packed.iter().any(|magic| start.starts_with(magic));
     let arpa = start.windows(6).any(|window| window == b"\\data\\");
     let named = path.to_string_lossy().contains(".arpa");
-    Ok(compressed || arpa || named || start.starts_with(b"mmap lm "))
+    Ok(compressed || arpa || named || Ngram::is_binary(&start))
 }
 
 fn shape(value: &Value) -> String {

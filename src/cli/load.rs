@@ -1,4 +1,4 @@
-//! `--load`: how KenLM's binaries come into memory.
+//! `--load`: how n-gram binaries come into memory.
 
 use crate::lm::ngram::{Load, Options, Unchanging};
 

@@ -23,10 +23,10 @@ pub struct ModelArgs {
     /// An LSTM or other causal LM exported to ONNX (repeatable)
     #[arg(long, value_name = "[NAME=]MODEL", help_heading = "Models")]
     pub rnnlm: Vec<String>,
-    /// An n-gram LM: ARPA (also packed) or KenLM (repeatable)
+    /// An n-gram LM: ARPA (also packed), KenLM or compact (repeatable)
     #[arg(long, value_name = "[NAME=]FILE", help_heading = "Models")]
     pub ngram: Vec<String>,
-    /// How KenLM's binaries come into memory
+    /// How n-gram binaries come into memory
     #[arg(long, value_name = "HOW", default_value = "read", help_heading = "Models")]
     pub load: Loading,
     /// No language models: weigh the features that the lists have
@@ -154,8 +154,12 @@ impl ModelArgs {
                 "" => config.lm.iter_mut().find(|lm| lm.kind() == Kind::Neural),
                 name => config.lm.iter_mut().find(|lm| lm.name == name),
             };
-            lm.ok_or_else(|| Error::Config(format!("--lambda {lambda}: there is no such model")))?.lambda =
-                Some(value);
+            lm.ok_or_else(|| {
+                Error::Config(format!(
+                    "--lambda {lambda}: there is no such model; give a number for the neural one, or NAME=NUM"
+                ))
+            })?
+            .lambda = Some(value);
         }
         if config.interpolate == Some(Interpolate::Linear) && !mixed {
             config.forget_members()?;

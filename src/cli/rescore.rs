@@ -141,6 +141,7 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
     let Opened { mut lists, given, references, format } = arguments.formats.open(&arguments.input, kept)?;
     // What comes out is known without reading, unless the content has to tell.
     let out = arguments.output_format.or(format);
+    arguments.fits(out, messages)?;
     let done = match arguments.resume {
         true => done_before(&arguments.output, out, &given)?,
         false => 0,
@@ -256,6 +257,29 @@ impl Args {
         Ok(calibration)
     }
 
+    /// Says what has no place in the format that comes out.
+    fn fits(&self, out: Option<Format>, messages: &Messages) -> Result<()> {
+        let Some(out) = out.filter(|out| !matches!(out, Format::Jsonl | Format::Json)) else {
+            return Ok(());
+        };
+        if self.consensus == Consensus::Rover {
+            return Err(Error::Config(format!(
+                "--consensus rover gives words that need not be those of a hypothesis, and `{out}` has no place \
+                 for them; add --output-format jsonl, or use --consensus mbr"
+            )));
+        }
+        for (flag, given) in
+            [("--confidence", self.confidence), ("--explain", self.explain), ("--timings", self.timings)]
+        {
+            if given {
+                messages.say(&format!(
+                    "warning: {flag} changes nothing: `{out}` has no place for it; add --output-format jsonl"
+                ));
+            }
+        }
+        Ok(())
+    }
+
     /// What messages call the output.
     fn output_name(&self) -> String {
         match self.output == Path::new("-") {
@@ -278,7 +302,8 @@ impl Args {
         if folder {
             if self.output == Path::new("-") || self.resume {
                 return Err(Error::config(
-                    "lists in a folder are answered with a folder: name a new one with --output, without --resume                      (or ask for one stream: --output-format jsonl)",
+                    "lists in a folder are answered with a folder: name a new one with --output, without --resume, or \
+                     ask for one stream with --output-format jsonl",
                 ));
             }
             return Sink::folder(&self.output);

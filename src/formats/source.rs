@@ -159,7 +159,8 @@ fn needs(format: Format, given: &Given, head: &[u8]) -> Result<()> {
 pub fn count(input: impl Read, format: Format, given: &Given) -> Result<(u64, u64)> {
     if format.is_document() || format == Format::Espnet {
         return Err(Error::Config(format!(
-            "an output of the format `{format}` is written whole or not at all"
+            "an output of the format `{format}` is written whole or not at all; leave out --resume, or use \
+             --output-format jsonl"
         )));
     }
     let io = |source| Error::Io { what: "output".into(), source };

@@ -157,6 +157,30 @@ fn inspect_says_what_a_model_is() {
 }
 
 #[test]
+fn inspect_knows_every_kind_of_ngram_file() {
+    let dir = Dir::ngram();
+    dir.secondpass(["ngram", "build", "lm.arpa", "lm.compact", "--type", "compact"]).run().code(0);
+    dir.secondpass(["ngram", "build", "lm.arpa", "lm.probing"]).run().code(0);
+    let shipped = fixture("../models/en/4gram.compact");
+    let shipped = shipped.to_str().expect("UTF-8");
+    for (file, kind) in
+        [("lm.arpa", "ARPA"), ("lm.compact", "compact"), ("lm.probing", "KenLM"), (shipped, "compact")]
+    {
+        let text = dir.secondpass(["inspect", file]).run().code(0).text();
+        assert!(text.contains(kind), "{file}: {text}");
+    }
+}
+
+#[test]
+fn what_a_format_has_no_place_for_is_said() {
+    let dir = Dir::ngram();
+    dir.write("moses.txt", "0 ||| a cat ||| s= -1 ||| -1\n0 ||| the cat ||| s= -2 ||| -2\n");
+    let run = |more: &str| dir.rescore().args(["moses.txt", "--format", "moses", more]).run();
+    assert!(run("--confidence").code(0).stderr.contains("--confidence changes nothing"));
+    assert!(run("--consensus=rover").code(2).stderr.contains("--output-format jsonl"));
+}
+
+#[test]
 fn tune_writes_what_rescore_reads() {
     let shipped = fixture("../models/en/4gram.compact");
     if !shipped.exists() {

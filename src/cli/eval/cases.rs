@@ -80,7 +80,9 @@ pub fn read(source: &Source<'_>, messages: &Messages) -> Result<Cases> {
     all.orphans = texts.map_or(0, |texts| texts.len() as u64);
     if all.cases.is_empty() {
         return Err(Error::config(match all.alone {
-            0 => "no record has a reference (`ref`): there is nothing to compare with",
+            0 => {
+                "no record has a reference: add `ref` to the records, or name a file of them with --references"
+            }
             _ => "the two systems have no utterance in common: compare outputs over the same ids",
         }));
     }

@@ -13,7 +13,8 @@ use crate::{Error, Result};
 /// Build a compact file or a KenLM binary from an ARPA file
 ///
 /// `compact` is this program's own: exact, and smaller than any of the others. The others are those
-/// of KenLM's `build_binary`, byte for byte. Without OUT, shows how large each type would be. After whatever interruption OUT is the new file, the old one, or not there.
+/// of KenLM's `build_binary`, byte for byte. Without OUT, shows how large each type would be. After
+/// whatever interruption OUT is the new file, the old one, or not there.
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// An ARPA file, plain or packed

@@ -10,7 +10,7 @@ use crate::{Error, Result};
 /// Show kind, order, counts, sizes and vocabulary of an n-gram file
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// An ARPA file or KenLM binary
+    /// An ARPA, KenLM or compact file
     #[arg(value_name = "MODEL")]
     model: PathBuf,
 }

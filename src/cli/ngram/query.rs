@@ -20,7 +20,7 @@ use crate::{Error, Result};
 /// total).
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// An ARPA file or KenLM binary
+    /// An ARPA, KenLM or compact file
     #[arg(value_name = "MODEL")]
     model: PathBuf,
     /// Text, one sentence a line; - for standard input

@@ -8,7 +8,7 @@ use crate::{Error, Result};
 /// Check every n-gram of a file, not only what opening it needs
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// An ARPA file or KenLM binary
+    /// An ARPA, KenLM or compact file
     #[arg(value_name = "MODEL")]
     model: PathBuf,
 }

@@ -12,7 +12,7 @@ use crate::{Error, Result};
 /// Each line is an id, a tab and a word. A word that the model does not know has the id 0.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// An ARPA file or KenLM binary
+    /// An ARPA, KenLM or compact file
     #[arg(value_name = "MODEL")]
     model: PathBuf,
     /// Only this word (repeatable)

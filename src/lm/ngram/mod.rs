@@ -152,6 +152,11 @@ impl Ngram {
         Self::detect(name, Opened::stream(name, reader)?, options)
     }
 
+    /// Whether a file that begins like this is one of the binaries that [`Ngram::open`] takes.
+    pub fn is_binary(head: &[u8]) -> bool {
+        kenlm::is_kenlm(head) || head.starts_with(compact::MAGIC)
+    }
+
     /// Length of the longest n-grams.
     pub fn order(&self) -> usize {
         self.core.order()
