@@ -12,8 +12,8 @@
 //! estimator.read("text", text.as_bytes())?;
 //! let mut arpa = Vec::new();
 //! let summary = estimator.finish(&mut arpa)?;
-//! assert_eq!(summary.counts, [9, 12]);
-//! assert!(arpa.starts_with(b"\\data\\\nngram 1=9\nngram 2=12\n"));
+//! assert_eq!(summary.counts, [9, 10]);
+//! assert!(arpa.starts_with(b"\\data\\\nngram 1=9\nngram 2=10\n"));
 //! # Ok(())
 //! # }
 //! ```
