@@ -6,7 +6,6 @@ use super::graph::{Graph, rewrite, values};
 use super::head::Head;
 use super::session::{Plan, Runner, Source};
 use super::signature::{Finding, Kind, Layout, Run, Signature};
-use crate::Result;
 
 /// What is run of a model that was cut, and what was cut off.
 #[derive(Clone)]
@@ -18,38 +17,32 @@ pub(super) struct Cut {
 }
 
 impl Cut {
-    /// Cuts the model that `source` is, where that can be done and pays; `None` where not, and where
-    /// ONNX Runtime does not take what is left.
-    ///
-    /// # Errors
-    /// If the weights of the output layer cannot be read.
+    /// Cuts the model that `source` is; `None` where that cannot be done: it then runs whole, as ONNX
+    /// Runtime has loaded it already.
     pub fn new(
         source: &Source,
         graph: &Graph,
         signature: &Signature,
         plan: Plan,
         starts: &[u32],
-    ) -> Result<Option<(Self, Runner)>> {
+    ) -> Option<(Self, Runner)> {
         let steps = signature.run == Run::Steps && signature.targets.is_none() && !plan.half;
         let each = matches!(signature.layout, Layout::Each { .. });
         let kind = matches!(signature.kind, Kind::LogProbs | Kind::Logits);
-        let Some(split) = (steps && each && kind).then(|| rewrite::split(graph, &signature.output)).flatten()
-        else {
-            return Ok(None);
-        };
+        let split = (steps && each && kind).then(|| rewrite::split(graph, &signature.output)).flatten()?;
         let layer = &split.projection;
         let size = signature.vocab_size;
-        let matrix = values(&source.path, &layer.matrix)?;
-        let bias = layer.bias.as_ref().map(|bias| values(&source.path, bias)).transpose()?;
+        let matrix = values(&source.path, &layer.matrix).ok()?;
+        let bias = layer.bias.as_ref().map(|bias| values(&source.path, bias)).transpose().ok()?;
         let width = matrix.len() / size.max(1);
         if width * size != matrix.len() || width == 0 || bias.as_ref().is_some_and(|bias| bias.len() != size)
         {
-            return Ok(None);
+            return None;
         }
         let mut stages = source.edits.clone();
         stages.push(split.edits.into());
         let source = Source { edits: stages, ..source.clone() };
-        let Ok(runner) = Runner::new(&source, plan) else { return Ok(None) };
+        let runner = Runner::new(&source, plan).ok()?;
         let weight = |token: usize, k: usize| match layer.by_token {
             true => matrix[token * width + k],
             false => matrix[k * size + token],
@@ -58,7 +51,7 @@ impl Cut {
         let bias = |token: usize| bias.as_ref().map_or(0.0, |bias| bias[token]);
         let head = Head::pack(width, size, weight, bias, |token| is_start[token]);
         let signature = Signature { output: layer.hidden.clone(), vocab_size: width, ..signature.clone() };
-        Ok(Some((Self { source, signature: Arc::new(signature), head: Arc::new(head) }, runner)))
+        Some((Self { source, signature: Arc::new(signature), head: Arc::new(head) }, runner))
     }
 
     /// What to tell of it.

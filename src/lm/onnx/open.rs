@@ -152,7 +152,7 @@ impl Whole<'_> {
         if !(always || pays) {
             return Ok((signature, runner, None));
         }
-        let Some((cut, hidden)) = Cut::new(source, graph, &signature, plan, starts)? else {
+        let Some((cut, hidden)) = Cut::new(source, graph, &signature, plan, starts) else {
             return Ok((signature, runner, None));
         };
         let kernel =

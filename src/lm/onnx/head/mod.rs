@@ -176,7 +176,8 @@ impl Head {
     }
 }
 
-/// Below so many tokens ONNX Runtime is as fast.
+/// From so many tokens on. At 4,000 it is 1.05 times as fast for a whole model, 1.2 with word starts; where
+/// it stops to pay below that was not measured.
 const FEW: usize = 1_000;
 
 impl Sum {
