@@ -5,6 +5,7 @@
 //! ([`graph::rewrite`]), and kept only if the scores stay. Kernels then run it: steps from states, windows
 //! or growing histories under the scheduler, or whole sentences.
 
+mod cell;
 mod cut;
 pub mod graph;
 pub mod head;
@@ -13,6 +14,7 @@ mod kernel;
 mod open;
 mod placement;
 mod prefix;
+mod product;
 mod probe;
 mod proto;
 pub mod runtime;
