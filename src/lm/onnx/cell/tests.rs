@@ -227,7 +227,8 @@ fn five_hundred_steps_do_not_drift() {
         let soften = |values: &mut Vec<f32>| values.iter_mut().for_each(|value| *value *= 0.4);
         model.layers.iter_mut().for_each(|layer| soften(&mut layer.r));
         let history: Vec<u32> = (0..500u32).map(|at| at * at % 30).collect();
-        let got = run(&model.stack(Tiles::best(), usize::MAX), &[history.clone()], 30, &Crew::alone());
+        let got =
+            run(&model.stack(Tiles::best(), usize::MAX), std::slice::from_ref(&history), 30, &Crew::alone());
         let want = model.scores(&history);
         for at in [0, 99, 499] {
             for (&got, &want) in got[0][at].iter().zip(&want[at]) {
