@@ -15,6 +15,7 @@ mod placement;
 mod prefix;
 mod probe;
 mod proto;
+pub mod reduced;
 pub mod runtime;
 mod scores;
 mod sentence;

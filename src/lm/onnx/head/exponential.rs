@@ -5,7 +5,7 @@
 /// Range reduction to half of ln 2 in two steps (Cody and Waite 1980), then the polynomial of
 /// Cephes' `expf`. `FUSED` says that the processor multiplies and adds in one instruction.
 #[inline(always)]
-pub(super) fn exponential<const LANES: usize, const FUSED: bool>(x: [f32; LANES]) -> [f32; LANES] {
+pub(in crate::lm::onnx) fn exponential<const LANES: usize, const FUSED: bool>(x: [f32; LANES]) -> [f32; LANES] {
     let mut out = [0.0; LANES];
     for (out, x) in out.iter_mut().zip(x) {
         *out = one::<FUSED>(x);

@@ -10,6 +10,7 @@
 //! in the same order, whatever block it falls into.
 
 mod exponential;
+pub(in crate::lm::onnx) use exponential::exponential;
 mod tile;
 
 use crate::lm::{BOUNDARY, Wanted};
