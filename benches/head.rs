@@ -6,8 +6,8 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use secondpass::lm::Wanted;
+use secondpass::lm::onnx::Precision;
 use secondpass::lm::onnx::head::{Head, Scratch};
-use secondpass::lm::onnx::reduced::{self, Precision, ReducedHead};
 
 fn output_layer(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("head");
@@ -16,9 +16,9 @@ fn output_layer(criterion: &mut Criterion) {
         let number = |at: usize| ((at.wrapping_mul(2_654_435_761) >> 7) % 2_001) as f32 / 1e4 - 0.1;
         let weight = |token: usize, k: usize| number(token * width + k);
         let starts = |token: usize| token % 2 == 0;
-        let head = Head::pack(width, vocabulary, weight, number, starts);
-        let reduce = |precision| ReducedHead::pack(precision, width, vocabulary, weight, number, starts);
-        let reduced = [Precision::Bf16, Precision::Int8].map(|precision| (precision, reduce(precision)));
+        let head = |precision| Head::pack_in(precision, width, vocabulary, weight, number, starts);
+        let all = [Precision::F32, Precision::Bf16, Precision::Int8];
+        let heads = all.map(|precision| (precision, head(precision)));
         for rows in [1, 8, 24, 128] {
             let hidden: Vec<f32> = (0..rows * width).map(number).collect();
             let tokens: Vec<u32> = (0..rows as u32).map(|row| row * 31 % vocabulary as u32).collect();
@@ -26,14 +26,10 @@ fn output_layer(criterion: &mut Criterion) {
             let wanted = Wanted { tokens: &tokens, offsets: &offsets };
             let (mut out, mut scratch) = (vec![0.0; rows], Scratch::default());
             group.throughput(Throughput::Elements((rows * width * vocabulary) as u64));
-            let id = |precision| BenchmarkId::new(format!("{width}x{vocabulary} {precision}"), rows);
-            group.bench_function(id(Precision::F32), |bencher| {
-                bencher.iter(|| head.run(black_box(&hidden), wanted, &mut out, &mut scratch));
-            });
-            for (precision, head) in &reduced {
+            for (precision, head) in &heads {
                 let Some(head) = head else { continue };
-                let mut scratch = reduced::Scratch::default();
-                group.bench_function(id(*precision), |bencher| {
+                let id = BenchmarkId::new(format!("{width}x{vocabulary} {precision}"), rows);
+                group.bench_function(id, |bencher| {
                     bencher.iter(|| head.run(black_box(&hidden), wanted, &mut out, &mut scratch));
                 });
             }

@@ -219,6 +219,20 @@ pub trait StepKernel: Send {
     /// # Errors
     /// If the model fails; states written by this call are then unspecified.
     fn run(&mut self, rows: Rows<'_>, wanted: Wanted<'_>, out: &mut [f32]) -> Result<()>;
+
+    /// Writes ln p of further tokens after histories that were run before: no token is fed, and no
+    /// state changes. `states` are those that [`StepKernel::run`] wrote, or that were loaded from a
+    /// [`Carry`] of such a one; the numbers are the bits that `run` would have given.
+    ///
+    /// `None`, with nothing written, from kernels that keep too little for this: the row must then be run
+    /// again.
+    ///
+    /// # Errors
+    /// If the states or tokens do not exist.
+    fn again(&mut self, states: &[u32], wanted: Wanted<'_>, out: &mut [f32]) -> Option<Result<()>> {
+        let _ = (states, wanted, out);
+        None
+    }
 }
 
 /// The rows of one step.

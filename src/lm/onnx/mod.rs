@@ -5,6 +5,7 @@
 //! ([`graph::rewrite`]), and kept only if the scores stay. Kernels then run it: steps from states, windows
 //! or growing histories under the scheduler, or whole sentences.
 
+mod cell;
 mod cut;
 pub mod graph;
 pub mod head;
@@ -13,9 +14,9 @@ mod kernel;
 mod open;
 mod placement;
 mod prefix;
+mod product;
 mod probe;
 mod proto;
-pub mod reduced;
 pub mod runtime;
 mod scores;
 mod sentence;
@@ -27,6 +28,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub use kernel::OnnxKernel;
+pub use product::Precision;
 pub use session::Device;
 
 use self::cut::Cut;

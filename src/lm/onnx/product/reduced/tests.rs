@@ -1,7 +1,6 @@
 //! Against plain integers and sums in f64.
 
 use super::*;
-use crate::lm::{BOUNDARY, Wanted};
 
 /// Numbers between -1 and 1 that look random (xorshift).
 fn numbers(count: usize, seed: u64) -> Vec<f32> {
@@ -24,38 +23,57 @@ fn integers(count: usize, width: usize, seed: u64) -> Vec<f32> {
 
 /// Collects whole rows.
 struct Store {
-    columns: usize,
+    outputs: usize,
     panel: usize,
     out: Vec<f32>,
 }
 
 impl Epilogue for Store {
-    fn take<const ROWS: usize>(&mut self, first: usize, tile: [[f32; PANEL]; ROWS]) {
+    fn finish<const FUSED: bool>(&mut self, first: usize, tile: &mut [Panel]) {
+        assert!(FUSED);
         for (row, tile) in tile.iter().enumerate() {
-            for (column, value) in (self.panel * PANEL..self.columns).zip(tile) {
-                self.out[(first + row) * self.columns + column] = *value;
+            for (output, value) in (self.panel * PANEL..self.outputs).zip(tile.0) {
+                self.out[(first + row) * self.outputs + output] = value;
             }
         }
     }
 }
 
-/// `rows x width` times the transpose of `columns x width`.
+/// `rows x width` times the transpose of `outputs x width`.
 fn product(kind: Kind, width: usize, weights: &[f32], values: &[f32]) -> Vec<f32> {
-    let columns = weights.len() / width;
-    let matrix = Matrix::pack(kind, width, columns, |column, k| weights[column * width + k]);
+    let (outputs, count) = (weights.len() / width, values.len() / width);
+    let weight = |output, k| if output < outputs && k < width { weights[output * width + k] } else { 0.0 };
+    let packed = width.next_multiple_of(PIECE);
+    let matrix = Matrix::pack(kind, packed, outputs.div_ceil(PANEL), weight);
+    let mut padded = vec![0.0; count * packed];
+    for (row, padded) in values.chunks(width).zip(padded.chunks_mut(packed)) {
+        padded[..width].copy_from_slice(row);
+    }
     let mut rows = Rows::default();
-    matrix.load(values, &mut rows);
-    let out = vec![f32::NAN; values.len() / width * columns];
-    let mut store = Store { columns, panel: 0, out };
-    for panel in 0..matrix.panels() {
+    let (pieces, _) = padded.as_chunks();
+    rows.pack(&matrix, count, &Crew::alone(), |row, piece| &pieces[row * packed / PIECE + piece]);
+    let mut store = Store { outputs, panel: 0, out: vec![f32::NAN; count * outputs] };
+    for panel in 0..outputs.div_ceil(PANEL) {
         store.panel = panel;
-        matrix.run(panel, &rows, &mut store);
+        for block in super::super::Tiles::Reduced(kind).blocks(count) {
+            matrix.run(panel, &rows, block, &mut store);
+        }
+    }
+    for output in [0, outputs - 1] {
+        for (row, padded) in padded.chunks(packed).enumerate() {
+            let dot = matrix.dot(output, padded.iter().copied());
+            assert_eq!(dot.to_bits(), store.out[row * outputs + output].to_bits(), "{kind:?}");
+        }
     }
     store.out
 }
 
-const SHAPES: [(usize, usize); 6] = [(1, 1), (3, 31), (4, 32), (24, 33), (37, 101), (650, 64)];
-const COUNTS: [usize; 9] = [0, 1, 2, 3, 5, 11, 12, 13, 40];
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|value| value.to_bits()).collect()
+}
+
+const SHAPES: [(usize, usize); 6] = [(1, 1), (3, 31), (4, 32), (24, 33), (37, 101), (650, 3)];
+const COUNTS: [usize; 6] = [0, 1, 3, 5, 12, 13];
 
 #[test]
 fn sums_of_integers_are_exact_on_every_path() {
@@ -133,7 +151,7 @@ fn a_product_has_the_same_bits_on_every_path_and_in_any_company() {
 #[test]
 fn rows_and_columns_of_nothing_and_of_what_is_no_number() {
     let weights = [0.0, 0.0, 0.5, -1.0];
-    let values = [0.0, 0.0, f32::NAN, 1.0, f32::INFINITY, 0.0, 1e-40, 0.0, f32::MAX, f32::MIN];
+    let values = [0.0, 0.0, f32::NAN, 1.0, f32::INFINITY, 0.0, 1e-40, 0.0, 1e30, -1e30];
     for precision in [Precision::Int8, Precision::Bf16] {
         for kind in Kind::all(precision) {
             let got = product(kind, 2, &weights, &values);
@@ -167,134 +185,3 @@ fn a_precision_reads_as_it_is_written() {
     assert!("int4".parse::<Precision>().unwrap_err().to_string().contains("bf16"));
 }
 
-/// An output layer.
-struct Layer {
-    width: usize,
-    vocabulary: usize,
-    weight: Vec<f32>,
-    bias: Vec<f32>,
-}
-
-fn starts(token: usize) -> bool {
-    token % 3 != 1
-}
-
-impl Layer {
-    fn new(width: usize, vocabulary: usize, spread: f32) -> Self {
-        let scaled = |count, seed| numbers(count, seed).iter().map(|x| x * spread).collect();
-        Self { width, vocabulary, weight: scaled(width * vocabulary, 7), bias: scaled(vocabulary, 8) }
-    }
-
-    fn head(&self, kind: Kind) -> ReducedHead {
-        let weight = |token: usize, k: usize| self.weight[token * self.width + k];
-        ReducedHead::pack_for(kind, self.width, self.vocabulary, weight, |token| self.bias[token], starts)
-    }
-
-    fn ln(&self, hidden: &[f32], token: u32) -> f64 {
-        let logits: Vec<f64> = (0..self.vocabulary)
-            .map(|token| {
-                let weight = &self.weight[token * self.width..][..self.width];
-                let product: f64 = weight.iter().zip(hidden).map(|(w, h)| f64::from(*w) * f64::from(*h)).sum();
-                product + f64::from(self.bias[token])
-            })
-            .collect();
-        let top = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let sum = |tokens: &dyn Fn(usize) -> bool| {
-            let terms = logits.iter().enumerate().filter(|(token, _)| tokens(*token));
-            terms.map(|(_, logit)| (logit - top).exp()).sum::<f64>().ln() + top
-        };
-        match token {
-            BOUNDARY => sum(&starts) - sum(&|_| true),
-            token => logits[token as usize] - sum(&|_| true),
-        }
-    }
-}
-
-fn kinds() -> Vec<Kind> {
-    let mut all = Kind::all(Precision::Int8);
-    all.extend(Kind::all(Precision::Bf16));
-    all
-}
-
-fn bits(values: &[f32]) -> Vec<u32> {
-    values.iter().map(|value| value.to_bits()).collect()
-}
-
-/// Between none and three wanted tokens a row, the mass of starts now and then.
-fn wants(rows: usize, vocabulary: usize) -> (Vec<u32>, Vec<u32>) {
-    let (mut tokens, mut offsets) = (Vec::new(), vec![0]);
-    for row in 0..rows {
-        tokens.extend((0..row % 4).map(|at| ((row * 7919 + at * 104_729) % vocabulary) as u32));
-        if row % 5 == 0 {
-            tokens.push(BOUNDARY);
-        }
-        offsets.push(tokens.len() as u32);
-    }
-    (tokens, offsets)
-}
-
-#[test]
-fn log_probabilities_are_near_those_in_f64() {
-    // The weights' spread is that of a trained layer; the last one has a probability near 1.
-    for (width, vocabulary, spread, near) in
-        [(1, 1, 1.0, 1e-6), (5, 31, 1.0, 0.02), (64, 3_000, 0.3, 0.01), (512, 2_100, 0.1, 0.005), (7, 64, 40.0, 0.5)]
-    {
-        let layer = Layer::new(width, vocabulary, spread);
-        for kind in kinds() {
-            let head = layer.head(kind);
-            let mut scratch = Scratch::default();
-            for rows in [0, 1, 2, 13, 23] {
-                let hidden = numbers(rows * width, 3);
-                let (tokens, offsets) = wants(rows, vocabulary);
-                let mut out = vec![f32::NAN; tokens.len()];
-                head.run(&hidden, Wanted { tokens: &tokens, offsets: &offsets }, &mut out, &mut scratch);
-                for row in 0..rows {
-                    let hidden = &hidden[row * width..(row + 1) * width];
-                    for at in offsets[row] as usize..offsets[row + 1] as usize {
-                        let want = layer.ln(hidden, tokens[at]);
-                        assert!(out[at] <= 0.0, "{kind:?}: a probability above 1: {}", out[at]);
-                        let error = (f64::from(out[at]) - want).abs();
-                        assert!(error <= near, "{kind:?} {width} {vocabulary}: {}, not {want}", out[at]);
-                    }
-                }
-            }
-        }
-    }
-}
-
-#[test]
-fn a_score_has_the_same_bits_on_every_path_and_in_any_company() {
-    let layer = Layer::new(37, 1_101, 1.0);
-    let hidden = numbers(30 * 37, 5);
-    let (tokens, offsets) = ((0..30).map(|row| row * 3).collect::<Vec<_>>(), (0..=30).collect::<Vec<_>>());
-    let run = |head: &ReducedHead, rows: std::ops::Range<usize>| {
-        let mut out = vec![0.0; rows.len()];
-        let wanted = Wanted { tokens: &tokens[rows.clone()], offsets: &offsets[..=rows.len()] };
-        head.run(&hidden[rows.start * 37..rows.end * 37], wanted, &mut out, &mut Scratch::default());
-        bits(&out)
-    };
-    for precision in [Precision::Int8, Precision::Bf16] {
-        let kinds = Kind::all(precision);
-        let Some(&best) = kinds.first() else { continue };
-        let want = run(&layer.head(best), 0..30);
-        for kind in kinds {
-            let head = layer.head(kind);
-            for (first, last) in [(0, 30), (0, 1), (11, 13), (3, 29), (29, 30)] {
-                assert_eq!(run(&head, first..last), want[first..last], "{kind:?} {first}..{last}");
-            }
-        }
-    }
-}
-
-#[test]
-fn large_and_broken_logits() {
-    let layer = Layer::new(2, 70, 300.0);
-    for kind in kinds() {
-        let mut out = [0.0; 3];
-        let hidden = [1.0, -0.5, f32::NAN, 0.0, 0.7, f32::INFINITY];
-        let wanted = Wanted { tokens: &[69, 0, 1], offsets: &[0, 1, 2, 3] };
-        layer.head(kind).run(&hidden, wanted, &mut out, &mut Scratch::default());
-        assert!((f64::from(out[0]) - layer.ln(&hidden[..2], 69)).abs() < 3.0, "{kind:?} {out:?}");
-        assert!(out[1].is_nan() && out[2].is_nan(), "{kind:?} {out:?}");
-    }
-}

@@ -1,0 +1,241 @@
+//! Products of rows with a matrix that stays: what the output layer and the recurrent layers are made of.
+//!
+//! A [`Matrix`] is packed once, in panels of 32 neighbouring outputs, and shared by all workers. [`Rows`]
+//! are packed for each product. A product is made panel by panel, each with all rows, in tiles that stay in
+//! registers until an [`Epilogue`] has made of them what is wanted: gates of a cell, a part of a sum.
+//! (Tiles and packing: Goto and van de Geijn 2008.) The columns need no blocking of their own: while a panel
+//! of 4,096 columns, 512 KiB, is run against all rows, it stays in the second-level cache, and a tile needs
+//! 128 bytes of it for 24 vector instructions.
+//!
+//! A row's result does not depend on the rows beside it, nor on the number of threads.
+
+mod activation;
+mod crew;
+mod reduced;
+mod tile;
+
+use std::ops::Range;
+
+pub use activation::{add, exponential, sigmoid, tanh};
+pub use crew::Crew;
+pub use reduced::{Precision, dot};
+pub use tile::{Epilogue, PANEL, Panel};
+
+pub use reduced::Kind;
+use tile::Loops;
+
+/// In how many bits products are made, and the loops for one kind of processor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tiles {
+    /// In f32.
+    Exact(Loops),
+    /// In fewer bits.
+    Reduced(Kind),
+}
+
+/// A matrix packed for products; immutable.
+pub struct Matrix {
+    /// Numbers in a row that it is multiplied with, a multiple of [`PIECE`].
+    width: usize,
+    weights: Weights,
+}
+
+enum Weights {
+    /// Panel after panel: `width` times the weights of 32 neighbouring outputs.
+    Exact(Loops, Vec<Panel>),
+    Reduced(reduced::Matrix),
+}
+
+/// Rows packed for products with a matrix, blocks of rows one after another, in each block the rows'
+/// numbers of a column side by side.
+#[derive(Default)]
+pub struct Rows {
+    count: usize,
+    width: usize,
+    values: Vec<f32>,
+    /// Instead of `values`, for a matrix in fewer bits.
+    reduced: reduced::Rows,
+}
+
+/// Rows are read in pieces of so many numbers.
+pub const PIECE: usize = 8;
+
+impl Matrix {
+    /// Packs a matrix of so many panels for rows of `width` numbers, a multiple of [`PIECE`]:
+    /// `weight(output, column)`, 0 where there is nothing.
+    pub fn pack(tiles: Tiles, width: usize, panels: usize, weight: impl Fn(usize, usize) -> f32) -> Self {
+        debug_assert_eq!(width % PIECE, 0);
+        let weights = match tiles {
+            Tiles::Exact(loops) => {
+                let mut weights = Vec::with_capacity(panels * width);
+                for first in (0..panels).map(|panel| panel * PANEL) {
+                    let of = |column| Panel(std::array::from_fn(|lane| weight(first + lane, column)));
+                    weights.extend((0..width).map(of));
+                }
+                Weights::Exact(loops, weights)
+            }
+            Tiles::Reduced(kind) => Weights::Reduced(reduced::Matrix::pack(kind, width, panels, weight)),
+        };
+        Self { width, weights }
+    }
+
+    /// Numbers in a row that it is multiplied with.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Which loops it is run with.
+    pub fn tiles(&self) -> Tiles {
+        match &self.weights {
+            Weights::Exact(loops, _) => Tiles::Exact(*loops),
+            Weights::Reduced(matrix) => Tiles::Reduced(matrix.kind()),
+        }
+    }
+
+    /// Bytes it takes.
+    pub fn bytes(&self) -> usize {
+        match &self.weights {
+            Weights::Exact(_, weights) => size_of_val(&**weights),
+            Weights::Reduced(matrix) => matrix.bytes(),
+        }
+    }
+
+    /// One number of it, as it was packed or rounded.
+    pub fn weight(&self, output: usize, column: usize) -> f32 {
+        match &self.weights {
+            Weights::Exact(_, weights) => self.panel(weights, output / PANEL)[column].0[output % PANEL],
+            Weights::Reduced(matrix) => matrix.weight(output, column),
+        }
+    }
+
+    /// Multiplies all rows with one panel and hands the products to `epilogue`, tile by tile.
+    pub fn run(&self, panel: usize, rows: &Rows, epilogue: &mut impl Epilogue) {
+        debug_assert_eq!(rows.width, self.width);
+        for block in self.tiles().blocks(rows.count) {
+            match &self.weights {
+                Weights::Exact(loops, weights) => {
+                    let packed = &rows.values[block.start * self.width..block.end * self.width];
+                    loops.run(self.panel(weights, panel), packed, block.len(), block.start, epilogue);
+                }
+                Weights::Reduced(matrix) => matrix.run(panel, &rows.reduced, block, epilogue),
+            }
+        }
+    }
+
+    /// The product of one row with one output, the bits that [`Matrix::run`] gives.
+    pub fn dot(&self, output: usize, row: impl Iterator<Item = f32>) -> f32 {
+        match &self.weights {
+            Weights::Exact(loops, weights) => {
+                loops.dot(self.panel(weights, output / PANEL), output % PANEL, row)
+            }
+            Weights::Reduced(matrix) => matrix.dot(output, row),
+        }
+    }
+
+    fn panel<'a>(&self, weights: &'a [Panel], panel: usize) -> &'a [Panel] {
+        &weights[panel * self.width..(panel + 1) * self.width]
+    }
+}
+
+impl Tiles {
+    /// The fastest that this processor can do, in f32.
+    pub fn best() -> Self {
+        Self::Exact(Loops::best())
+    }
+
+    /// The fastest that this processor can do for rows of `width` numbers; `None` where f32 is as fast.
+    pub fn of(precision: Precision, width: usize) -> Option<Self> {
+        let fast = |kind: &Kind| *kind != Kind::Portable && width <= reduced::WIDEST - PIECE;
+        match precision {
+            Precision::F32 => Some(Self::best()),
+            _ => Kind::best(precision).filter(fast).map(Self::Reduced),
+        }
+    }
+
+    /// All that this processor can do.
+    #[cfg(test)]
+    pub fn all() -> Vec<Self> {
+        Loops::all().into_iter().map(Self::Exact).collect()
+    }
+
+    /// All that this processor can do in fewer bits.
+    #[cfg(test)]
+    pub fn all_reduced() -> Vec<Self> {
+        let kinds = [Precision::Int8, Precision::Bf16].map(Kind::all);
+        kinds.into_iter().flatten().map(Self::Reduced).collect()
+    }
+
+    /// The same processor's loops in f32.
+    pub fn exact(self) -> Self {
+        match self {
+            Self::Exact(_) => self,
+            Self::Reduced(kind) => Self::Exact(kind.exact()),
+        }
+    }
+
+    /// Whether products are rounded.
+    pub fn is_reduced(self) -> bool {
+        matches!(self, Self::Reduced(_))
+    }
+
+    /// Whether the loops use what the processor has.
+    pub fn is_fast(self) -> bool {
+        !matches!(self, Self::Exact(Loops::Portable) | Self::Reduced(Kind::Portable))
+    }
+
+    /// The blocks that `count` rows fall into, as equal in size as can be: a last block of one row would
+    /// wait for its own additions.
+    pub fn blocks(self, count: usize) -> impl Iterator<Item = Range<usize>> + Send {
+        let most = match self {
+            Self::Exact(loops) => loops.rows(),
+            Self::Reduced(kind) => kind.rows(),
+        };
+        let blocks = count.div_ceil(most);
+        (0..blocks).map(move |block| block * count / blocks..(block + 1) * count / blocks)
+    }
+}
+
+impl Rows {
+    /// Packs `count` rows for `matrix`; `piece(row, n)` gives numbers `n * PIECE..` of a row.
+    pub fn pack<'a>(
+        &mut self,
+        matrix: &Matrix,
+        count: usize,
+        crew: &Crew,
+        piece: impl Fn(usize, usize) -> &'a [f32; PIECE] + Sync,
+    ) {
+        (self.count, self.width) = (count, matrix.width);
+        if let Weights::Reduced(matrix) = &matrix.weights {
+            return self.reduced.pack(matrix, count, crew, piece);
+        }
+        self.values.resize(count * matrix.width, 0.0);
+        let mut left = &mut self.values[..];
+        let blocks = matrix.tiles().blocks(count).map(|block| {
+            let (values, rest) = std::mem::take(&mut left).split_at_mut(block.len() * matrix.width);
+            left = rest;
+            (block, values)
+        });
+        crew.share(blocks, |(block, values)| {
+            for (number, values) in values.chunks_exact_mut(PIECE * block.len()).enumerate() {
+                for (place, row) in block.clone().enumerate() {
+                    for (at, &value) in piece(row, number).iter().enumerate() {
+                        values[at * block.len() + place] = value;
+                    }
+                }
+            }
+        });
+    }
+
+    /// A row as it came. Only rows for a matrix in fewer bits keep it.
+    pub fn exact(&self, number: usize) -> &[f32] {
+        self.reduced.row(number, self.width)
+    }
+
+    /// How many they are.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+}
+
+#[cfg(test)]
+mod tests;
