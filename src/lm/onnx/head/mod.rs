@@ -178,7 +178,8 @@ impl Head {
     ) -> &'s [Norm] {
         let count = rows.count();
         self.sort(&wanted, scratch);
-        let starts = wanted.tokens[..wanted.offsets[count] as usize].contains(&BOUNDARY);
+        let asked = wanted.offsets[0] as usize..wanted.offsets[count] as usize;
+        let starts = wanted.tokens[asked].contains(&BOUNDARY);
         // Each segment has its own sums, added up in the end: the same sums for any number of threads.
         let each = self.bias.len().div_ceil(SEGMENTS).max(1);
         let segments = self.bias.len().div_ceil(each);
