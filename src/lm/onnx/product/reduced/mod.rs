@@ -307,7 +307,8 @@ impl Rows {
         });
         crew.share(blocks, |(block, (words, scales, exact))| {
             let step = block.len();
-            for (((place, number), scale), row) in block.enumerate().zip(scales).zip(exact.chunks_mut(width)) {
+            for (((place, number), scale), row) in block.enumerate().zip(scales).zip(exact.chunks_mut(width))
+            {
                 for (at, to) in row.as_chunks_mut::<PIECE>().0.iter_mut().enumerate() {
                     *to = *piece(number, at);
                 }

@@ -87,7 +87,8 @@ fn sums_of_integers_are_exact_on_every_path() {
                     let got = product(kind, width, &weights, &values);
                     for (row, values) in values.chunks(width).enumerate() {
                         for (column, weights) in weights.chunks(width).enumerate() {
-                            let sum: i32 = weights.iter().zip(values).map(|(w, v)| *w as i32 * *v as i32).sum();
+                            let sum: i32 =
+                                weights.iter().zip(values).map(|(w, v)| *w as i32 * *v as i32).sum();
                             assert_eq!(got[row * columns + column], sum as f32, "{kind:?} {width} {rows}");
                         }
                     }
@@ -121,7 +122,10 @@ fn products_are_as_near_as_the_rounding_of_both_sides_allows() {
                             bound += w.abs() * dv + v.abs() * dw + dw * dv;
                         }
                         let got = f64::from(got[row * columns + column]);
-                        assert!((got - want).abs() <= bound * 1.000_1, "{kind:?}: {got}, not {want}: {bound}");
+                        assert!(
+                            (got - want).abs() <= bound * 1.000_1,
+                            "{kind:?}: {got}, not {want}: {bound}"
+                        );
                     }
                 }
             }
@@ -184,4 +188,3 @@ fn a_precision_reads_as_it_is_written() {
     }
     assert!("int4".parse::<Precision>().unwrap_err().to_string().contains("bf16"));
 }
-
