@@ -394,6 +394,22 @@ mod tests {
     }
 
     #[test]
+    fn precision_is_of_all_neural_models_or_of_one() {
+        let precisions = |flags: &[&str]| {
+            let models = ["--rnnlm", "a=a.onnx", "--rnnlm", "b=b.onnx", "--ngram", "c=c.arpa"];
+            let config = parse(&[&models[..], flags].concat()).models.config();
+            config.map(|config| config.lm.into_iter().map(|lm| lm.precision).collect::<Vec<_>>())
+        };
+        let int8 = || Some("int8".to_owned());
+        assert_eq!(precisions(&[]).unwrap(), [None, None, None]);
+        assert_eq!(precisions(&["--precision", "int8"]).unwrap(), [int8(), int8(), None]);
+        assert_eq!(precisions(&["--precision", "b=int8"]).unwrap(), [None, int8(), None]);
+        for wrong in ["int4", "x=int8", "b=8"] {
+            assert!(precisions(&["--precision", wrong]).unwrap_err().to_string().contains(wrong));
+        }
+    }
+
+    #[test]
     fn two_models_of_one_name_are_refused() {
         let error = |flags: &[&str]| parse(flags).models.config().unwrap_err().to_string();
         assert!(error(&["--ngram", "x=a.arpa", "--ngram", "x=b.arpa"]).contains("two models are called `x`"));
