@@ -93,6 +93,9 @@ pub struct LmConfig {
     /// `keep` or `nfc`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unicode: Option<String>,
+    /// In how many bits a neural model's products are made: `f32` (exact, the default), `bf16` or `int8`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub precision: Option<String>,
     /// Of an n-gram model over subword pieces: the SentencePiece model that cuts words into them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pieces: Option<PathBuf>,
@@ -241,7 +244,12 @@ impl LmConfig {
         Ok(match self.kind() {
             Kind::Neural => {
                 let tokens = Choice { kind: self.tokenizer.clone(), files: self.tokens.clone() };
-                Arc::new(OnnxLm::open(&self.path, &self.name, &OnnxOptions { tokens, ..onnx.clone() })?)
+                let precision = match &self.precision {
+                    Some(precision) => precision.parse()?,
+                    None => onnx.precision,
+                };
+                let options = OnnxOptions { tokens, precision, ..onnx.clone() };
+                Arc::new(OnnxLm::open(&self.path, &self.name, &options)?)
             }
             Kind::Ngram => {
                 let ngram = Ngram::open(&self.path, ngram)?;

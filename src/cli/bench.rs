@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::End;
+use super::accuracy::Accuracy;
 use super::formats::FormatArgs;
 use super::lists;
 use super::messages::Messages;
 use super::models::ModelArgs;
 use super::rescore::jobs;
+use crate::config::Config;
 use crate::formats::OwnNames;
 use crate::lm::Work;
 use crate::nbest::{Name, Status, Utterance};
@@ -22,7 +24,7 @@ use crate::{Error, Result};
 ///
 /// Latency: one utterance at a time on one worker. Throughput: all of them on all workers.
 /// Raw tokens are what scoring each hypothesis alone would feed; distinct histories are what
-/// was fed.
+/// was fed. With --precision, also how far scores and winners are from those in f32.
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// N-best lists: a file, plain or gzip, or a folder; - for standard input
@@ -41,7 +43,7 @@ pub struct Args {
     /// Cut lists to NUM hypotheses (0: whole)
     #[arg(long, value_name = "NUM", default_value_t = 0, help_heading = "Input")]
     hypotheses: usize,
-    /// One JSON object
+    /// One JSON object; with --precision another, of the differences from f32
     #[arg(long, help_heading = "Output")]
     json: bool,
 }
@@ -61,6 +63,9 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
     let rescorer = arguments.models.builder(&config)?.build()?;
     let mut worker = rescorer.worker()?;
     let start_up = opened.elapsed();
+    for warning in rescorer.warnings() {
+        messages.say(&format!("warning: {warning}"));
+    }
     let mut utterances = Vec::new();
     let own = OwnNames::new(rescorer.names().cloned());
     lists::each(&arguments.lists, &arguments.formats, own, messages, &mut |listed| {
@@ -86,15 +91,33 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
     let jobs = arguments.models.workers(arguments.jobs, &config)?;
     let saturated = throughput(&rescorer, &utterances, jobs)?;
     let hypotheses: usize = utterances.iter().map(|utterance| utterance.hypotheses.len()).sum();
-    let text = if arguments.json {
+    let mut text = if arguments.json {
         json(&single, &saturated, &utterances, hypotheses, jobs, start_up)
     } else {
         table(&single, &saturated, &utterances, hypotheses, jobs, start_up)
     };
+    if let Some(accuracy) = accuracy(&arguments.models, config, &rescorer, &utterances)? {
+        text += &(if arguments.json { accuracy.json().to_string() + "\n" } else { accuracy.table() });
+    }
     let mut stdout = std::io::stdout().lock();
     let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
     written.map_err(|source| Error::Io { what: "output".into(), source })?;
     Ok(End::Done)
+}
+
+/// Compares with f32, where something else was asked for.
+fn accuracy(
+    models: &ModelArgs,
+    mut config: Config,
+    rounded: &Rescorer,
+    utterances: &[Utterance],
+) -> Result<Option<Accuracy>> {
+    if config.lm.iter_mut().all(|lm| lm.precision.take().is_none_or(|precision| precision == "f32")) {
+        return Ok(None);
+    }
+    config.lm.iter_mut().for_each(|lm| lm.precision = None);
+    let exact = models.builder(&config)?.build()?;
+    Accuracy::measure(&exact, rounded, utterances).map(Some)
 }
 
 fn one(worker: &mut Worker, utterance: &Utterance) -> Result<()> {

@@ -11,7 +11,7 @@ use crate::lm::LanguageModel;
 use crate::lm::ngram::Ngram;
 use crate::lm::onnx::graph::{Dim, Graph, Projection, Value, rewrite};
 use crate::lm::onnx::signature::Finding;
-use crate::lm::onnx::{OnnxLm, OnnxOptions};
+use crate::lm::onnx::{OnnxLm, OnnxOptions, Precision};
 use crate::{Error, Result};
 
 /// Show what a model file is: signature, cell, sizes, vocabulary, what will be run
@@ -23,6 +23,9 @@ pub struct Args {
     /// Where the ONNX model would run: cpu, cuda, cuda:N, auto
     #[arg(long, value_name = "DEVICE", default_value = "cpu", help_heading = "Models")]
     device: String,
+    /// In how many bits it would run: f32, bf16, int8
+    #[arg(long, value_name = "BITS", default_value = "f32", help_heading = "Models")]
+    precision: Precision,
     /// The ONNX Runtime library to use
     #[arg(long, value_name = "FILE", help_heading = "Models")]
     onnxruntime: Option<PathBuf>,
@@ -69,6 +72,7 @@ fn neural(path: &Path, arguments: &Args, messages: &Messages, out: &mut String) 
     let options = OnnxOptions {
         device: arguments.device.parse()?,
         runtime: arguments.onnxruntime.clone(),
+        precision: arguments.precision,
         ..OnnxOptions::default()
     };
     // Everything above needs no runtime; what follows tries the model for real.

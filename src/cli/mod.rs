@@ -1,5 +1,6 @@
 //! The command line: one file per command. Parse first, open later.
 
+mod accuracy;
 mod atomic;
 mod bench;
 mod demo;

@@ -7,7 +7,7 @@ use clap::Args;
 use super::load::Loading;
 use crate::combine::{MIX, Missing};
 use crate::config::{Config, Interpolate, Kind, LmConfig};
-use crate::lm::onnx::{Device, OnnxOptions, runtime};
+use crate::lm::onnx::{Device, OnnxOptions, Precision, runtime};
 use crate::rescorer::Builder;
 use crate::tokens::Markers;
 use crate::{Error, Result};
@@ -45,6 +45,12 @@ pub struct ModelArgs {
     /// Where ONNX models run: cpu, cuda, cuda:N, auto
     #[arg(long, value_name = "DEVICE", default_value = "cpu", help_heading = "Models")]
     pub device: String,
+    /// Bits of neural models' products: f32, bf16, int8 (repeatable)
+    ///
+    /// f32 is exact and the default. bf16 and int8 are faster and move scores a little; `bench` measures
+    /// by how much on your lists.
+    #[arg(long, value_name = "[NAME=]BITS", help_heading = "Models")]
+    pub precision: Vec<String>,
     /// The ONNX Runtime library to use
     #[arg(long, value_name = "FILE", help_heading = "Models")]
     pub onnxruntime: Option<PathBuf>,
@@ -266,6 +272,16 @@ impl ModelArgs {
         for case in &self.case {
             each("--case", case, &|lm, value| lm.case = Some(value.to_owned()))?;
         }
+        for precision in &self.precision {
+            // Wrong words are refused here, and by their flag.
+            let word = pair(precision).map_or(&**precision, |(_, word)| word);
+            word.parse::<Precision>().map_err(|_| bad("--precision", precision, "f32, bf16 or int8"))?;
+            each("--precision", precision, &|lm, value| {
+                if lm.kind() == Kind::Neural {
+                    lm.precision = Some(value.to_owned());
+                }
+            })?;
+        }
         for name in &self.strip_punctuation {
             each("--strip-punctuation", &format!("{name}=true"), &|lm, _| lm.strip_punctuation = Some(true))?;
         }
@@ -375,6 +391,22 @@ mod tests {
         let models = parse(&["--ngram", "a.arpa", "--ngram", "b.arpa", "--strip-punctuation=ngram2"]).models;
         let strip: Vec<_> = models.config().unwrap().lm.iter().map(|lm| lm.strip_punctuation).collect();
         assert_eq!(strip, [None, Some(true)]);
+    }
+
+    #[test]
+    fn precision_is_of_all_neural_models_or_of_one() {
+        let precisions = |flags: &[&str]| {
+            let models = ["--rnnlm", "a=a.onnx", "--rnnlm", "b=b.onnx", "--ngram", "c=c.arpa"];
+            let config = parse(&[&models[..], flags].concat()).models.config();
+            config.map(|config| config.lm.into_iter().map(|lm| lm.precision).collect::<Vec<_>>())
+        };
+        let int8 = || Some("int8".to_owned());
+        assert_eq!(precisions(&[]).unwrap(), [None, None, None]);
+        assert_eq!(precisions(&["--precision", "int8"]).unwrap(), [int8(), int8(), None]);
+        assert_eq!(precisions(&["--precision", "b=int8"]).unwrap(), [None, int8(), None]);
+        for wrong in ["int4", "x=int8", "b=8"] {
+            assert!(precisions(&["--precision", wrong]).unwrap_err().to_string().contains(wrong));
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::graph::{Graph, rewrite, values};
 use super::head::Head;
+use super::product::Precision;
 use super::session::{Plan, Runner, Source};
 use super::signature::{Finding, Kind, Layout, Run, Signature};
 
@@ -25,6 +26,7 @@ impl Cut {
         signature: &Signature,
         plan: Plan,
         starts: &[u32],
+        precision: Precision,
     ) -> Option<(Self, Runner)> {
         let steps = signature.run == Run::Steps && signature.targets.is_none() && !plan.half;
         let each = matches!(signature.layout, Layout::Each { .. });
@@ -49,16 +51,16 @@ impl Cut {
         };
         let is_start: Vec<bool> = flags(size, starts);
         let bias = |token: usize| bias.as_ref().map_or(0.0, |bias| bias[token]);
-        let head = Head::pack(width, size, weight, bias, |token| is_start[token]);
+        let head = Head::pack_in(precision, width, size, weight, bias, |token| is_start[token])?;
         let signature = Signature { output: layer.hidden.clone(), vocab_size: width, ..signature.clone() };
         Some((Self { source, signature: Arc::new(signature), head: Arc::new(head) }, runner))
     }
 
     /// What to tell of it.
-    pub fn finding(difference: f64) -> Finding {
+    pub fn finding(precision: Precision, difference: f64) -> Finding {
         Finding {
             what: "output layer",
-            value: "split off and run here, without storing the scores of all tokens".to_owned(),
+            value: format!("split off and run here in {precision}, without storing the scores of all tokens"),
             why: format!("scores stay within {difference:.0e} a token"),
         }
     }

@@ -29,6 +29,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub use kernel::OnnxKernel;
+pub use product::Precision;
 pub use session::Device;
 
 use self::cell::{CellKernel, Stack};
@@ -58,6 +59,9 @@ pub struct OnnxOptions {
     /// Whether to run recurrent layers, and the output layer above them, here rather than in ONNX Runtime,
     /// where that is possible; by itself, where it pays.
     pub cell: Option<bool>,
+    /// In how many bits products are made, where layers or the output layer are run here. A model that
+    /// cannot be run in fewer is run in f32, and says so in its warnings.
+    pub precision: Precision,
     /// The vocabulary, where it is not as the model says.
     pub tokens: tokens::Choice,
 }
@@ -128,7 +132,7 @@ impl OnnxLm {
         if signature.run == Run::Sentences && signature.context.is_empty() {
             warnings.extend(open::slow(&signature));
         }
-        let spec = Spec {
+        let mut spec = Spec {
             grain: if whole || single { Grain::Sentence } else { Grain::Token },
             backward: false,
             carries: signature.run == Run::Steps,
@@ -143,6 +147,7 @@ impl OnnxLm {
             true => model.best(runner, &starts, options)?,
             false => (model.signature, Way::Whole(runner)),
         };
+        spec.warnings.extend(reduced(&way, options.precision, &signature));
         let (stack, cut, runner) = match way {
             Way::Own(stack) => (Some(stack), None, None),
             Way::Cut(cut, runner) => (None, Some(cut), Some(runner)),
@@ -278,6 +283,27 @@ impl Parts {
             Run::Sentences => Box::new(SentenceScorer::new(name, signature, runner, starts, limits, alone)),
         }
     }
+}
+
+/// What a user should know who asked for fewer bits.
+fn reduced(way: &Way, precision: Precision, signature: &Signature) -> Option<String> {
+    if precision == Precision::F32 {
+        return None;
+    }
+    let why = |what| {
+        let finding = signature.findings.iter().rfind(|finding| finding.what == what);
+        finding.map_or("its layers cannot be run here", |finding| &*finding.why)
+    };
+    Some(match way {
+        Way::Own(_) => {
+            format!("runs in {precision} as asked: {} in a trial; `bench` measures it", why("layers"))
+        }
+        Way::Cut(..) => format!(
+            "only its output layer runs in {precision}, the rest in f32: {} in a trial; `bench` measures it",
+            why("output layer")
+        ),
+        Way::Whole(_) => format!("runs in f32, not in {precision} as asked: {}", why("layers")),
+    })
 }
 
 fn check_vocab(graph: &Graph, signature: &Signature, vocab: &dyn Vocab) -> Result<()> {

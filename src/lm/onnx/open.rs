@@ -10,6 +10,7 @@ use super::graph::{Dtype, Edit, Graph, rewrite};
 use super::head::Head;
 use super::kernel::OnnxKernel;
 use super::probe::{self, Facts};
+use super::product::Precision;
 use super::session::{Device, Plan, Runner, Source};
 use super::signature::{Draft, Finding, Ids, Kind, Layout, Run, Signature, State};
 use super::{OnnxOptions, Parts};
@@ -165,7 +166,7 @@ impl Whole<'_> {
                 Ok(model) => {
                     let expected = trial(&mut self.kernel(runner, None, starts), &self.signature)?;
                     // No two copies of the weights more than there must be.
-                    match self.own(&model, &expected, starts) {
+                    match self.own(&model, &expected, starts, options.precision) {
                         Ok((stack, finding)) => {
                             return Ok((self.told(finding), Way::Own(Arc::new(stack))));
                         }
@@ -179,10 +180,11 @@ impl Whole<'_> {
             let value = "run by ONNX Runtime".to_owned();
             self.signature = self.told(Finding { what: "layers", value, why });
         }
-        if !options.split.unwrap_or(cpu && Head::pays(self.signature.vocab_size)) {
+        let pays = Head::pays(self.signature.vocab_size) || options.precision != Precision::F32;
+        if !options.split.unwrap_or(cpu && pays) {
             return Ok((self.signature, Way::Whole(runner)));
         }
-        self.cut(runner, starts)
+        self.cut(runner, starts, options.precision)
     }
 
     fn kernel(&self, runner: Runner, cut: Option<Cut>, starts: &Arc<[u32]>) -> OnnxKernel {
@@ -201,42 +203,50 @@ impl Whole<'_> {
         model: &Recognised,
         expected: &[f32],
         starts: &Arc<[u32]>,
+        precision: Precision,
     ) -> Result<(Stack, Finding), String> {
-        let stack = cell::pack(self.source, self.graph, model, &self.signature, starts)?;
+        if precision != Precision::F32 {
+            // That the layers are understood is seen in f32 only.
+            self.own(model, expected, starts, Precision::F32)?;
+        }
+        let stack = cell::pack(self.source, self.graph, model, &self.signature, starts, precision)?;
         let stack = Arc::new(stack);
         let kernel = CellKernel::new("trial".into(), self.signature.clone(), stack.clone(), 1);
         let mut kernel = kernel.map_err(|error| error.to_string())?;
         let got = trial(&mut kernel, &self.signature).map_err(|error| error.to_string())?;
         drop(kernel);
-        let worst = worst(expected, &got).ok_or("its scores would not stay the same")?;
+        let worst = worst(expected, &got, precision).ok_or("its scores would not stay the same")?;
         let stack = Arc::into_inner(stack).ok_or("it is in use")?;
-        let finding = cell::finding(&stack, worst);
+        let finding = cell::finding(&stack, precision, worst);
         Ok((stack, finding))
     }
 
     /// Splits the output layer off where that can be done and keeps the scores.
-    fn cut(self, runner: Runner, starts: &Arc<[u32]>) -> Result<(Arc<Signature>, Way)> {
-        let Some((cut, hidden)) = Cut::new(self.source, self.graph, &self.signature, self.plan, starts)
-        else {
+    fn cut(self, runner: Runner, starts: &Arc<[u32]>, precision: Precision) -> Result<(Arc<Signature>, Way)> {
+        let cut = Cut::new(self.source, self.graph, &self.signature, self.plan, starts, precision);
+        let Some((cut, hidden)) = cut else {
             return Ok((self.signature, Way::Whole(runner)));
         };
         let mut whole = self.kernel(runner, None, starts);
         let mut split = self.kernel(hidden, Some(cut.clone()), starts);
         let expected = trial(&mut whole, &self.signature)?;
         let got = trial(&mut split, &self.signature).unwrap_or_default();
-        match worst(&expected, &got) {
+        match worst(&expected, &got, precision) {
             None => Ok((self.signature, Way::Whole(whole.into_runner()))),
-            Some(worst) => Ok((self.told(Cut::finding(worst)), Way::Cut(cut, split.into_runner()))),
+            Some(worst) => {
+                Ok((self.told(Cut::finding(precision, worst)), Way::Cut(cut, split.into_runner())))
+            }
         }
     }
 }
 
 /// The largest difference of two lists of scores; `None` where one is too large.
-fn worst(expected: &[f32], got: &[f32]) -> Option<f64> {
+fn worst(expected: &[f32], got: &[f32], precision: Precision) -> Option<f64> {
+    let most = if precision == Precision::F32 { NEAR } else { ROUGH };
     let apart = |(a, b): (&f32, &f32)| if a == b { 0.0 } else { f64::from((a - b).abs()) };
     let pairs = || expected.iter().zip(got);
     // Said so that NaN is not near.
-    let near = |(a, b)| apart((a, b)) <= NEAR * (1.0 + f64::from(a.abs()) / 10.0);
+    let near = |(a, b)| apart((a, b)) <= most * (1.0 + f64::from(a.abs()) / 10.0);
     let all = got.len() == expected.len() && pairs().all(near);
     all.then(|| pairs().map(apart).fold(0.0, f64::max))
 }
@@ -480,3 +490,5 @@ fn is_dynamic(graph: &Graph) -> bool {
 
 /// How far a token's score may move when a model is rewritten.
 const NEAR: f64 = 1e-5;
+/// How far it may move in fewer bits: further, and a model does not bear it.
+const ROUGH: f64 = 0.2;

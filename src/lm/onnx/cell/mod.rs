@@ -24,7 +24,7 @@ mod weights;
 
 use super::graph::Graph;
 use super::head::Head;
-use super::product::Tiles;
+use super::product::{Precision, Tiles};
 use super::session::Source;
 use super::signature::{Finding, Signature};
 
@@ -48,6 +48,7 @@ pub fn pack(
     model: &Recognised,
     signature: &Signature,
     starts: &[u32],
+    precision: Precision,
 ) -> Result<Stack, String> {
     let text = |error: crate::Error| error.to_string();
     let misfit = || "its weights do not fit together".to_owned();
@@ -66,7 +67,11 @@ pub fn pack(
     let mut is_start = vec![false; tokens];
     starts.iter().for_each(|&token| is_start[token as usize] = true);
     let bias = |token: usize| bias.as_ref().map_or(0.0, |bias| bias[token]);
-    let head = Head::pack(top, tokens, weight, bias, |token| is_start[token]);
+    // Rows are at most the states of two layers side by side.
+    let widest = model.layers.iter().map(|layer| layer.size).max().unwrap_or(0).next_multiple_of(32) * 2;
+    let tiles = Tiles::of(precision, widest)
+        .ok_or_else(|| format!("in {precision} this processor is no faster than in f32"))?;
+    let head = Head::pack_for(tiles, top, tokens, weight, bias, |token| is_start[token]);
     drop(matrix);
     let tied = model.by_token && model.embedding == model.matrix;
     let (embedding, width) = if tied {
@@ -89,7 +94,7 @@ pub fn pack(
     let file =
         graph.bytes + graph.external.iter().filter_map(|part| u64::try_from(part.length?).ok()).sum::<u64>();
     let bytes = usize::try_from(file).unwrap_or(usize::MAX).saturating_mul(3) / 2 + SPARE;
-    Ok(Stack::new(Tiles::best(), &layers, embedding, tokens, head, bytes))
+    Ok(Stack::new(tiles, &layers, embedding, tokens, head, bytes))
 }
 
 /// Rows of the embedding, which may have more than there are tokens.
@@ -100,7 +105,7 @@ fn graph_rows(graph: &Graph, model: &Recognised, values: usize, tokens: usize) -
 }
 
 /// What to tell of a model that is run here.
-pub fn finding(stack: &Stack, difference: f64) -> Finding {
+pub fn finding(stack: &Stack, precision: Precision, difference: f64) -> Finding {
     let name = |kind| match kind {
         Kind::Lstm => "LSTM",
         Kind::Gru => "GRU",
@@ -110,7 +115,7 @@ pub fn finding(stack: &Stack, difference: f64) -> Finding {
     Finding {
         what: "layers",
         value: format!(
-            "{} and the output layer, run here from {} MiB of packed weights",
+            "{} and the output layer, run here in {precision} from {} MiB of packed weights",
             layers.join(", "),
             stack.bytes().div_ceil(1 << 20)
         ),

@@ -51,7 +51,7 @@ impl Stack {
             let below = layers.last().map_or(0, |layer| layer.bias.len() * layer.kind.units());
             layers.push(weights.pack(tiles, below, layers.is_empty()));
         }
-        Self { table: Table::new(tiles, &weights[0], embedding, tokens, bytes), layers, head }
+        Self { table: Table::new(tiles.exact(), &weights[0], embedding, tokens, bytes), layers, head }
     }
 
     /// Layers from below: which cell and how many units.

@@ -106,7 +106,7 @@ impl Table {
             Embedding::Tied => {
                 let width = head.width();
                 for (k, value) in vector[..width].iter_mut().enumerate() {
-                    *value = head.matrix().weight(token, k);
+                    *value = head.weight(token, k);
                 }
             }
         }

@@ -8,10 +8,14 @@
 //!
 //! A row's result does not depend on the rows beside it: every row goes through the same additions
 //! in the same order, whatever block it falls into.
+//!
+//! In fewer bits only the sum over the vocabulary is approximate, in which the errors of thousands of logits
+//! average out. The logits that are wanted, one or two a history, are made again in f32, and take their
+//! rough twins' places in the sum, so that no probability is above 1.
 
 mod reduce;
 
-use super::product::{Crew, Matrix, PANEL, PIECE, Panel, Rows, Tiles};
+use super::product::{Crew, Matrix, PANEL, PIECE, Panel, Precision, Rows, Tiles, dot};
 use crate::lm::{BOUNDARY, Wanted};
 
 use reduce::{Reduce, Sum};
@@ -25,6 +29,8 @@ pub struct Head {
     bias: Vec<Panel>,
     /// 1 for tokens that start a word or end the sentence, else 0.
     starts: Vec<Panel>,
+    /// Where the matrix is in fewer bits: the weights as they were, token after token, as wide as rows are.
+    exact: Option<Vec<f32>>,
 }
 
 /// One worker's memory for [`Head::run`].
@@ -71,6 +77,19 @@ impl Head {
         Self::pack_for(Tiles::best(), width, vocabulary, weight, bias, starts)
     }
 
+    /// As [`Head::pack`], in fewer bits; `None` where f32 is as fast on this processor.
+    pub fn pack_in(
+        precision: Precision,
+        width: usize,
+        vocabulary: usize,
+        weight: impl Fn(usize, usize) -> f32,
+        bias: impl Fn(usize) -> f32,
+        starts: impl Fn(usize) -> bool,
+    ) -> Option<Self> {
+        let tiles = Tiles::of(precision, width)?;
+        Some(Self::pack_for(tiles, width, vocabulary, weight, bias, starts))
+    }
+
     pub(super) fn pack_for(
         tiles: Tiles,
         width: usize,
@@ -86,10 +105,14 @@ impl Head {
             (0..panels).map(panel).collect()
         };
         let there = |token, k| if token < vocabulary && k < width { weight(token, k) } else { 0.0 };
+        let padded = width.next_multiple_of(PIECE);
+        let all = || (0..vocabulary).flat_map(|token| (0..padded).map(move |k| (token, k)));
+        let exact = tiles.is_reduced().then(|| all().map(|(token, k)| there(token, k)).collect());
         Self {
             width,
             vocabulary,
-            matrix: Matrix::pack(tiles, width.next_multiple_of(PIECE), panels, there),
+            exact,
+            matrix: Matrix::pack(tiles, padded, panels, there),
             bias: lanes(&bias, f32::NEG_INFINITY),
             starts: lanes(&|token| f32::from(u8::from(starts(token))), 0.0),
         }
@@ -110,7 +133,8 @@ impl Head {
 
     /// Bytes the packed layer takes.
     pub fn bytes(&self) -> usize {
-        self.matrix.bytes() + (self.bias.len() + self.starts.len()) * size_of::<Panel>()
+        let exact = self.exact.as_ref().map_or(0, |exact| size_of_val(&**exact));
+        self.matrix.bytes() + (self.bias.len() + self.starts.len()) * size_of::<Panel>() + exact
     }
 
     /// Rows for [`Head::run_rows`] are packed for this.
@@ -191,8 +215,9 @@ impl Head {
         scratch.norms.clear();
         scratch.norms.extend((0..count).map(norm));
         for want in &scratch.wanted {
-            let ln = scratch.norms[want.row as usize].all;
-            out[want.at as usize] = (f64::from(want.logit) - ln) as f32;
+            let norm = scratch.norms[want.row as usize];
+            let exact = |weights: &[f32]| dot(weights, rows.exact(want.row as usize));
+            out[want.at as usize] = self.probability(want.token as usize, want.logit, norm, exact);
         }
         if starts {
             for (row, norm) in scratch.norms.iter().enumerate() {
@@ -206,9 +231,35 @@ impl Head {
 
     /// ln p of a token after a row whose norm is known: the bits that [`Head::run`] gives.
     pub(super) fn ln(&self, token: u32, norm: Norm, row: impl Iterator<Item = f32>) -> f32 {
-        let token = token as usize;
-        let logit = self.matrix.dot(token, row) + self.bias[token / PANEL].0[token % PANEL];
-        (f64::from(logit) - norm.all) as f32
+        let (token, row) = (token as usize, Vec::from_iter(row));
+        let logit = self.matrix.dot(token, row.iter().copied()) + self.bias(token);
+        self.probability(token, logit, norm, |weights| dot(weights, &row))
+    }
+
+    /// A number of the matrix, as it was packed.
+    pub(super) fn weight(&self, token: usize, k: usize) -> f32 {
+        match &self.exact {
+            Some(exact) => exact[token * self.matrix.width() + k],
+            None => self.matrix.weight(token, k),
+        }
+    }
+
+    /// ln p of a token by its logit; where that is rough, `exact` gives its weights' product with the row.
+    fn probability(&self, token: usize, logit: f32, norm: Norm, exact: impl Fn(&[f32]) -> f32) -> f32 {
+        let logit = f64::from(logit) - norm.all;
+        let Some(weights) = &self.exact else { return logit as f32 };
+        let width = self.matrix.width();
+        let product = exact(&weights[token * width..(token + 1) * width]);
+        let exact = f64::from(product + self.bias(token)) - norm.all;
+        let others = 1.0 - logit.exp();
+        // Rounding may leave less than nothing of them. NaN stays.
+        let others = if others < 0.0 { 0.0 } else { others };
+        let ln = exact - (others + exact.exp()).ln();
+        (if ln > 0.0 { 0.0 } else { ln }) as f32
+    }
+
+    fn bias(&self, token: usize) -> f32 {
+        self.bias[token / PANEL].0[token % PANEL]
     }
 
     /// The wanted tokens by panel, and by row within one.

@@ -103,7 +103,7 @@ fn a_row_has_the_same_bits_in_any_company() {
     let layer = Layer::new(37, 101, 1.0);
     let hidden = numbers(30 * 37, 5);
     let (tokens, offsets) = ((0..30).map(|row| row * 3).collect::<Vec<_>>(), (0..=30).collect::<Vec<_>>());
-    for tiles in Tiles::all() {
+    for tiles in Tiles::all().into_iter().chain(Tiles::all_reduced()) {
         let head = layer.head(tiles);
         let run = |rows: std::ops::Range<usize>| {
             let mut out = vec![0.0; rows.len()];
@@ -123,13 +123,62 @@ fn a_row_has_the_same_bits_in_any_company() {
 #[test]
 fn large_and_broken_logits() {
     let layer = Layer::new(2, 70, 300.0);
-    for tiles in Tiles::all() {
+    for tiles in Tiles::all().into_iter().chain(Tiles::all_reduced()) {
         let head = layer.head(tiles);
+        let near = if tiles.is_reduced() { 3.0 } else { 1e-3 };
         let mut out = [0.0; 3];
         let hidden = [1.0, -0.5, f32::NAN, 0.0, 0.7, f32::INFINITY];
         let wanted = Wanted { tokens: &[69, 0, 1], offsets: &[0, 1, 2, 3] };
         head.run(&hidden, wanted, &mut out, &mut Scratch::default());
-        assert!((f64::from(out[0]) - layer.ln(&hidden[..2], 69)).abs() < 1e-3, "{out:?}");
+        assert!((f64::from(out[0]) - layer.ln(&hidden[..2], 69)).abs() < near, "{out:?}");
         assert!(out[1].is_nan() && !(out[2].is_finite() && out[2] > 0.0), "{out:?}");
     }
+}
+
+#[test]
+fn in_fewer_bits_log_probabilities_are_near_those_in_f64() {
+    // The spreads are those of trained layers; the last one is sure of one token.
+    for (width, vocabulary, spread, near) in [
+        (1, 1, 1.0, 1e-6),
+        (5, 31, 1.0, 0.02),
+        (64, 700, 0.3, 0.01),
+        (256, 300, 0.1, 0.01),
+        (7, 64, 40.0, 0.5),
+    ] {
+        let layer = Layer::new(width, vocabulary, spread);
+        for tiles in Tiles::all_reduced() {
+            let (head, mut scratch) = (layer.head(tiles), Scratch::default());
+            for rows in [0, 1, 7] {
+                let hidden = numbers(rows * width, 3);
+                let (tokens, offsets) = wants(rows, vocabulary);
+                let mut out = vec![f32::NAN; tokens.len()];
+                head.run(&hidden, Wanted { tokens: &tokens, offsets: &offsets }, &mut out, &mut scratch);
+                for row in 0..rows {
+                    let hidden = &hidden[row * width..(row + 1) * width];
+                    for at in offsets[row] as usize..offsets[row + 1] as usize {
+                        let want = layer.ln(hidden, tokens[at]);
+                        assert!(out[at] <= 0.0, "{tiles:?}: a probability above 1: {}", out[at]);
+                        let error = (f64::from(out[at]) - want).abs();
+                        assert!(error <= near, "{tiles:?} {width} {vocabulary}: {}, not {want}", out[at]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn in_8_bits_a_score_has_the_same_bits_on_every_processor() {
+    let layer = Layer::new(37, 1_101, 1.0);
+    let hidden = numbers(30 * 37, 5);
+    let (tokens, offsets) = wants(30, 1_101);
+    let run = |tiles| {
+        let mut out = vec![f32::NAN; tokens.len()];
+        let wanted = Wanted { tokens: &tokens, offsets: &offsets };
+        layer.head(tiles).run(&hidden, wanted, &mut out, &mut Scratch::default());
+        out.iter().map(|ln| ln.to_bits()).collect::<Vec<_>>()
+    };
+    let int8 = crate::lm::onnx::product::Kind::all(Precision::Int8).into_iter().map(Tiles::Reduced);
+    let all: Vec<_> = int8.map(run).collect();
+    assert!(all.windows(2).all(|pair| pair[0] == pair[1]));
 }

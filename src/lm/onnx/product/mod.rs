@@ -11,19 +11,39 @@
 
 mod activation;
 mod crew;
+mod reduced;
 mod tile;
+
+use std::ops::Range;
 
 pub use activation::{add, exponential, sigmoid, tanh};
 pub use crew::Crew;
-pub use tile::{Epilogue, PANEL, Panel, Tiles};
+pub use reduced::{Precision, dot};
+pub use tile::{Epilogue, PANEL, Panel};
+
+pub use reduced::Kind;
+use tile::Loops;
+
+/// In how many bits products are made, and the loops for one kind of processor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tiles {
+    /// In f32.
+    Exact(Loops),
+    /// In fewer bits.
+    Reduced(Kind),
+}
 
 /// A matrix packed for products; immutable.
 pub struct Matrix {
     /// Numbers in a row that it is multiplied with, a multiple of [`PIECE`].
     width: usize,
-    tiles: Tiles,
+    weights: Weights,
+}
+
+enum Weights {
     /// Panel after panel: `width` times the weights of 32 neighbouring outputs.
-    weights: Vec<Panel>,
+    Exact(Loops, Vec<Panel>),
+    Reduced(reduced::Matrix),
 }
 
 /// Rows packed for products with a matrix, blocks of rows one after another, in each block the rows'
@@ -33,6 +53,8 @@ pub struct Rows {
     count: usize,
     width: usize,
     values: Vec<f32>,
+    /// Instead of `values`, for a matrix in fewer bits.
+    reduced: reduced::Rows,
 }
 
 /// Rows are read in pieces of so many numbers.
@@ -43,12 +65,18 @@ impl Matrix {
     /// `weight(output, column)`, 0 where there is nothing.
     pub fn pack(tiles: Tiles, width: usize, panels: usize, weight: impl Fn(usize, usize) -> f32) -> Self {
         debug_assert_eq!(width % PIECE, 0);
-        let mut weights = Vec::with_capacity(panels * width);
-        for first in (0..panels).map(|panel| panel * PANEL) {
-            let of = |column| Panel(std::array::from_fn(|lane| weight(first + lane, column)));
-            weights.extend((0..width).map(of));
-        }
-        Self { width, tiles, weights }
+        let weights = match tiles {
+            Tiles::Exact(loops) => {
+                let mut weights = Vec::with_capacity(panels * width);
+                for first in (0..panels).map(|panel| panel * PANEL) {
+                    let of = |column| Panel(std::array::from_fn(|lane| weight(first + lane, column)));
+                    weights.extend((0..width).map(of));
+                }
+                Weights::Exact(loops, weights)
+            }
+            Tiles::Reduced(kind) => Weights::Reduced(reduced::Matrix::pack(kind, width, panels, weight)),
+        };
+        Self { width, weights }
     }
 
     /// Numbers in a row that it is multiplied with.
@@ -56,33 +84,114 @@ impl Matrix {
         self.width
     }
 
-    /// Bytes it takes.
-    pub fn bytes(&self) -> usize {
-        size_of_val(&*self.weights)
+    /// Which loops it is run with.
+    pub fn tiles(&self) -> Tiles {
+        match &self.weights {
+            Weights::Exact(loops, _) => Tiles::Exact(*loops),
+            Weights::Reduced(matrix) => Tiles::Reduced(matrix.kind()),
+        }
     }
 
-    /// One number of it.
+    /// Bytes it takes.
+    pub fn bytes(&self) -> usize {
+        match &self.weights {
+            Weights::Exact(_, weights) => size_of_val(&**weights),
+            Weights::Reduced(matrix) => matrix.bytes(),
+        }
+    }
+
+    /// One number of it, as it was packed or rounded.
     pub fn weight(&self, output: usize, column: usize) -> f32 {
-        self.panel(output / PANEL)[column].0[output % PANEL]
+        match &self.weights {
+            Weights::Exact(_, weights) => self.panel(weights, output / PANEL)[column].0[output % PANEL],
+            Weights::Reduced(matrix) => matrix.weight(output, column),
+        }
     }
 
     /// Multiplies all rows with one panel and hands the products to `epilogue`, tile by tile.
     pub fn run(&self, panel: usize, rows: &Rows, epilogue: &mut impl Epilogue) {
         debug_assert_eq!(rows.width, self.width);
-        let weights = self.panel(panel);
-        for block in self.tiles.blocks(rows.count) {
-            let packed = &rows.values[block.start * self.width..block.end * self.width];
-            self.tiles.run(weights, packed, block.len(), block.start, epilogue);
+        for block in self.tiles().blocks(rows.count) {
+            match &self.weights {
+                Weights::Exact(loops, weights) => {
+                    let packed = &rows.values[block.start * self.width..block.end * self.width];
+                    loops.run(self.panel(weights, panel), packed, block.len(), block.start, epilogue);
+                }
+                Weights::Reduced(matrix) => matrix.run(panel, &rows.reduced, block, epilogue),
+            }
         }
     }
 
     /// The product of one row with one output, the bits that [`Matrix::run`] gives.
     pub fn dot(&self, output: usize, row: impl Iterator<Item = f32>) -> f32 {
-        self.tiles.dot(self.panel(output / PANEL), output % PANEL, row)
+        match &self.weights {
+            Weights::Exact(loops, weights) => {
+                loops.dot(self.panel(weights, output / PANEL), output % PANEL, row)
+            }
+            Weights::Reduced(matrix) => matrix.dot(output, row),
+        }
     }
 
-    fn panel(&self, panel: usize) -> &[Panel] {
-        &self.weights[panel * self.width..(panel + 1) * self.width]
+    fn panel<'a>(&self, weights: &'a [Panel], panel: usize) -> &'a [Panel] {
+        &weights[panel * self.width..(panel + 1) * self.width]
+    }
+}
+
+impl Tiles {
+    /// The fastest that this processor can do, in f32.
+    pub fn best() -> Self {
+        Self::Exact(Loops::best())
+    }
+
+    /// The fastest that this processor can do for rows of `width` numbers; `None` where f32 is as fast.
+    pub fn of(precision: Precision, width: usize) -> Option<Self> {
+        let fast = |kind: &Kind| *kind != Kind::Portable && width <= reduced::WIDEST - PIECE;
+        match precision {
+            Precision::F32 => Some(Self::best()),
+            _ => Kind::best(precision).filter(fast).map(Self::Reduced),
+        }
+    }
+
+    /// All that this processor can do.
+    #[cfg(test)]
+    pub fn all() -> Vec<Self> {
+        Loops::all().into_iter().map(Self::Exact).collect()
+    }
+
+    /// All that this processor can do in fewer bits.
+    #[cfg(test)]
+    pub fn all_reduced() -> Vec<Self> {
+        let kinds = [Precision::Int8, Precision::Bf16].map(Kind::all);
+        kinds.into_iter().flatten().map(Self::Reduced).collect()
+    }
+
+    /// The same processor's loops in f32.
+    pub fn exact(self) -> Self {
+        match self {
+            Self::Exact(_) => self,
+            Self::Reduced(kind) => Self::Exact(kind.exact()),
+        }
+    }
+
+    /// Whether products are rounded.
+    pub fn is_reduced(self) -> bool {
+        matches!(self, Self::Reduced(_))
+    }
+
+    /// Whether the loops use what the processor has.
+    pub fn is_fast(self) -> bool {
+        !matches!(self, Self::Exact(Loops::Portable) | Self::Reduced(Kind::Portable))
+    }
+
+    /// The blocks that `count` rows fall into, as equal in size as can be: a last block of one row would
+    /// wait for its own additions.
+    pub fn blocks(self, count: usize) -> impl Iterator<Item = Range<usize>> + Send {
+        let most = match self {
+            Self::Exact(loops) => loops.rows(),
+            Self::Reduced(kind) => kind.rows(),
+        };
+        let blocks = count.div_ceil(most);
+        (0..blocks).map(move |block| block * count / blocks..(block + 1) * count / blocks)
     }
 }
 
@@ -96,9 +205,12 @@ impl Rows {
         piece: impl Fn(usize, usize) -> &'a [f32; PIECE] + Sync,
     ) {
         (self.count, self.width) = (count, matrix.width);
+        if let Weights::Reduced(matrix) = &matrix.weights {
+            return self.reduced.pack(matrix, count, crew, piece);
+        }
         self.values.resize(count * matrix.width, 0.0);
         let mut left = &mut self.values[..];
-        let blocks = matrix.tiles.blocks(count).map(|block| {
+        let blocks = matrix.tiles().blocks(count).map(|block| {
             let (values, rest) = std::mem::take(&mut left).split_at_mut(block.len() * matrix.width);
             left = rest;
             (block, values)
@@ -112,6 +224,11 @@ impl Rows {
                 }
             }
         });
+    }
+
+    /// A row as it came. Only rows for a matrix in fewer bits keep it.
+    pub fn exact(&self, number: usize) -> &[f32] {
+        self.reduced.row(number, self.width)
     }
 
     /// How many they are.

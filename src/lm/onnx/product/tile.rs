@@ -1,12 +1,10 @@
 //! The inner product of a few rows with 32 neighbouring outputs, finished while it is at hand.
 //!
-//! One source for all processors: [`Tiles::best`] chooses at run time for which of them the same
+//! One source for all processors: [`Loops::best`] chooses at run time for which of them the same
 //! loops were compiled.
 
 // Lanes and registers, not elements: an index says which.
 #![allow(clippy::needless_range_loop)]
-
-use std::ops::Range;
 
 /// Outputs in a panel.
 pub const PANEL: usize = 32;
@@ -36,7 +34,7 @@ pub trait Epilogue {
 
 /// The loops for one kind of processor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tiles {
+pub enum Loops {
     /// 12 rows in 24 registers of 16 numbers.
     #[cfg(target_arch = "x86_64")]
     Avx512,
@@ -47,7 +45,7 @@ pub enum Tiles {
     Portable,
 }
 
-impl Tiles {
+impl Loops {
     /// The fastest that this processor can do.
     pub fn best() -> Self {
         #[cfg(target_arch = "x86_64")]
@@ -74,13 +72,8 @@ impl Tiles {
         all
     }
 
-    /// Whether the loops use what the processor has.
-    pub fn is_fast(self) -> bool {
-        self != Self::Portable
-    }
-
     /// Most rows of a block.
-    fn rows(self) -> usize {
+    pub fn rows(self) -> usize {
         match self {
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => 12,
@@ -88,13 +81,6 @@ impl Tiles {
             Self::Avx2 => 3,
             Self::Portable => 2,
         }
-    }
-
-    /// The blocks that `count` rows fall into, as equal in size as can be: a last block of one row would
-    /// wait for its own additions.
-    pub fn blocks(self, count: usize) -> impl Iterator<Item = Range<usize>> {
-        let blocks = count.div_ceil(self.rows());
-        (0..blocks).map(move |block| block * count / blocks..(block + 1) * count / blocks)
     }
 
     /// Multiplies a block of rows, `packed` column by column, with a panel's `weights` and hands the
@@ -124,7 +110,7 @@ impl Tiles {
         }
     }
 
-    /// The product of one row with one column of a panel, the bits that [`Tiles::run`] gives.
+    /// The product of one row with one column of a panel, the bits that [`Loops::run`] gives.
     pub fn dot(self, weights: &[Panel], lane: usize, row: impl Iterator<Item = f32>) -> f32 {
         match self {
             #[cfg(target_arch = "x86_64")]

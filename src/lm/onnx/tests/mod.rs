@@ -2,6 +2,7 @@
 
 mod foreign;
 mod own;
+mod reduced;
 mod rewritten;
 mod split;
 
