@@ -30,7 +30,6 @@ use secondpass::{Rescorer, Utterance};
 
 /// One stage: what `run` does is measured, what `prepare` does is not.
 struct Stage {
-    name: &'static str,
     /// What one run works on.
     units: u64,
     unit: &'static str,
@@ -39,8 +38,8 @@ struct Stage {
 }
 
 impl Stage {
-    fn new(name: &'static str, (units, unit): (u64, &'static str), run: impl FnMut() + 'static) -> Self {
-        Self { name, units, unit, prepare: Box::new(|| ()), run: Box::new(run) }
+    fn new((units, unit): (u64, &'static str), run: impl FnMut() + 'static) -> Self {
+        Self { units, unit, prepare: Box::new(|| ()), run: Box::new(run) }
     }
 }
 
@@ -79,33 +78,45 @@ impl LanguageModel for NoArithmetic {
     }
 }
 
-fn stages() -> Vec<Stage> {
-    let lines = lines();
-    let mut reader = Reader::new(OwnNames::new(["lm"]));
-    let utterances: Vec<Utterance> =
-        lines.iter().map(|line| reader.read(line).expect("a list").utterance).collect();
-    let hypotheses = utterances.iter().map(|utterance| utterance.hypotheses.len() as u64).sum();
-    let each = (hypotheses, "hypothesis");
-    let vocab: Arc<dyn Vocab> = Arc::new(pieces());
-    let ngram =
-        Ngram::open(path("models/en/4gram.compact"), &Options::default()).expect("the shipped n-gram");
-    let mut stages = vec![reading(&lines, each), spelling(&utterances, &vocab, each)];
-    stages.push(trie_building(&utterances, &vocab, each));
-    let tries = tries(&utterances, &vocab);
-    stages.push(scheduling(&tries));
-    stages.push(lookups(&ngram, &utterances));
-    stages.extend([1, 32, 128].map(network).into_iter().flatten());
-    let rescorer = rescorer(&vocab);
-    stages.push(combining(&utterances, each));
-    stages.push(writing(&lines, &rescorer, each));
-    stages.push(overhead(&lines, &rescorer, each));
-    stages
+/// A stage's maker, by name: callgrind needs only the one that it counts.
+const STAGES: [(&str, fn(&Lists) -> Option<Stage>); 11] = [
+    ("read", |lists| Some(reading(lists))),
+    ("spell", |lists| Some(spelling(lists))),
+    ("trie", |lists| Some(trie_building(lists))),
+    ("schedule", |lists| Some(scheduling(lists))),
+    ("n-gram", |lists| Some(lookups(lists))),
+    ("network, 1 row", |_| network(1)),
+    ("network, 32 rows", |_| network(32)),
+    ("network, 128 rows", |_| network(128)),
+    ("combine", |lists| Some(combining(lists))),
+    ("write", |lists| Some(writing(lists))),
+    ("overhead", |lists| Some(overhead(lists))),
+];
+
+/// What the stages work on.
+struct Lists {
+    lines: Vec<Vec<u8>>,
+    utterances: Vec<Utterance>,
+    vocab: Arc<dyn Vocab>,
 }
 
-fn reading(lines: &[Vec<u8>], each: (u64, &'static str)) -> Stage {
-    let lines = lines.to_vec();
+impl Lists {
+    fn new() -> Self {
+        let lines = lines();
+        let mut reader = Reader::new(OwnNames::new(["lm"]));
+        let utterances = lines.iter().map(|line| reader.read(line).expect("a list").utterance).collect();
+        Self { lines, utterances, vocab: Arc::new(pieces()) }
+    }
+
+    fn each(&self) -> (u64, &'static str) {
+        (self.utterances.iter().map(|utterance| utterance.hypotheses.len() as u64).sum(), "hypothesis")
+    }
+}
+
+fn reading(lists: &Lists) -> Stage {
+    let lines = lists.lines.clone();
     let mut reader = Reader::new(OwnNames::new(["lm"]));
-    Stage::new("read", each, move || {
+    Stage::new(lists.each(), move || {
         for line in &lines {
             black_box(reader.read(line).expect("a list"));
         }
@@ -113,12 +124,12 @@ fn reading(lines: &[Vec<u8>], each: (u64, &'static str)) -> Stage {
 }
 
 /// Words found and spelled; the cache knows them all, as it does after some lists.
-fn spelling(utterances: &[Utterance], vocab: &Arc<dyn Vocab>, each: (u64, &'static str)) -> Stage {
-    let texts = texts(utterances);
-    let (vocab, markers, map) = (vocab.clone(), Markers::default(), TextMap::default());
+fn spelling(lists: &Lists) -> Stage {
+    let texts = texts(&lists.utterances);
+    let (vocab, markers, map) = (lists.vocab.clone(), Markers::default(), TextMap::default());
     let mut cache = WordCache::default();
     let mut ids = Vec::new();
-    Stage::new("spell", each, move || {
+    Stage::new(lists.each(), move || {
         for text in texts.iter().flatten() {
             ids.clear();
             for word in markers.words(text) {
@@ -129,28 +140,30 @@ fn spelling(utterances: &[Utterance], vocab: &Arc<dyn Vocab>, each: (u64, &'stat
     })
 }
 
-fn trie_building(utterances: &[Utterance], vocab: &Arc<dyn Vocab>, each: (u64, &'static str)) -> Stage {
-    let lists = spelled(utterances, vocab);
-    let (bos, mut builder) = (vocab.bos(), Builder::default());
-    Stage::new("trie", each, move || {
-        for list in &lists {
+fn trie_building(lists: &Lists) -> Stage {
+    let spelled = spelled(&lists.utterances, &lists.vocab);
+    let (bos, mut builder) = (lists.vocab.bos(), Builder::default());
+    Stage::new(lists.each(), move || {
+        for list in &spelled {
             black_box(build(&mut builder, bos, list));
         }
     })
 }
 
-fn scheduling(tries: &[Arc<Trie>]) -> Stage {
-    let tries = tries.to_vec();
+fn scheduling(lists: &Lists) -> Stage {
+    let tries = tries(&lists.utterances, &lists.vocab);
     let units = (tries.iter().map(|trie| trie.len() as u64).sum(), "history");
     let mut scheduler = Scheduler::new(Nothing, "lm", &limits());
-    Stage::new("schedule", units, move || score(&mut scheduler, &tries))
+    Stage::new(units, move || score(&mut scheduler, &tries))
 }
 
-fn lookups(model: &Ngram, utterances: &[Utterance]) -> Stage {
-    let tries = tries(utterances, &model.spec().vocab);
+fn lookups(lists: &Lists) -> Stage {
+    let model =
+        Ngram::open(path("models/en/4gram.compact"), &Options::default()).expect("the shipped n-gram");
+    let tries = tries(&lists.utterances, &model.spec().vocab);
     let mut scorer = model.scorer(&limits()).expect("a scorer");
     let units = (tries.iter().map(|trie| trie.len() as u64).sum(), "history");
-    Stage::new("n-gram", units, move || score(&mut *scorer, &tries))
+    Stage::new(units, move || score(&mut *scorer, &tries))
 }
 
 /// A step of the shipped LSTM with its output layer; none where ONNX Runtime cannot be had.
@@ -166,12 +179,7 @@ fn network(rows: u32) -> Option<Stage> {
     let offsets: Vec<u32> = (0..=rows).map(|row| 2 * row).collect();
     let mut out = vec![0.0; wanted.len()];
     states.iter().for_each(|&state| kernel.reset(state));
-    let name = match rows {
-        1 => "network, 1 row",
-        32 => "network, 32 rows",
-        _ => "network, 128 rows",
-    };
-    Some(Stage::new(name, (u64::from(rows), "history"), move || {
+    Some(Stage::new((u64::from(rows), "history"), move || {
         let rows = Rows { tokens: &tokens, from: &states, to: &states };
         kernel.run(rows, Wanted { tokens: &wanted, offsets: &offsets }, &mut out).expect("a step");
         black_box(&out);
@@ -179,20 +187,21 @@ fn network(rows: u32) -> Option<Stage> {
 }
 
 /// Words counted, features weighed, ranked.
-fn combining(utterances: &[Utterance], each: (u64, &'static str)) -> Stage {
+fn combining(lists: &Lists) -> Stage {
     let mut worker =
         Rescorer::builder().weight("score", 1.0).build().expect("weights").worker().expect("a worker");
-    let utterances = utterances.to_vec();
+    let utterances = lists.utterances.clone();
     let fresh = Rc::new(RefCell::new(Vec::new()));
     let used = fresh.clone();
-    let mut stage = Stage::new("combine", each, move || {
+    let mut stage = Stage::new(lists.each(), move || {
         worker.rescore_batch(&mut used.borrow_mut()).expect("no model fails");
     });
     stage.prepare = Box::new(move || fresh.borrow_mut().clone_from(&utterances));
     stage
 }
 
-fn writing(lines: &[Vec<u8>], rescorer: &Rescorer, each: (u64, &'static str)) -> Stage {
+fn writing(lists: &Lists) -> Stage {
+    let rescorer = rescorer(&lists.vocab);
     let mut reader = Reader::new(OwnNames::new(["lm"]));
     let mut worker = rescorer.worker().expect("a worker");
     let read = |line: &Vec<u8>| {
@@ -200,10 +209,9 @@ fn writing(lines: &[Vec<u8>], rescorer: &Rescorer, each: (u64, &'static str)) ->
         worker.rescore(&mut record.utterance).expect("a list");
         (line.clone(), record)
     };
-    let records: Vec<(Vec<u8>, Record)> = lines.iter().map(read).collect();
-    let rescorer = rescorer.clone();
+    let records: Vec<(Vec<u8>, Record)> = lists.lines.iter().map(read).collect();
     let mut out = Vec::new();
-    Stage::new("write", each, move || {
+    Stage::new(lists.each(), move || {
         for (line, record) in &records {
             out.clear();
             put(record, line, &rescorer, &mut out);
@@ -212,13 +220,12 @@ fn writing(lines: &[Vec<u8>], rescorer: &Rescorer, each: (u64, &'static str)) ->
 }
 
 /// A line in, a line out, on one thread.
-fn overhead(lines: &[Vec<u8>], rescorer: &Rescorer, each: (u64, &'static str)) -> Stage {
-    let lines = lines.to_vec();
+fn overhead(lists: &Lists) -> Stage {
+    let (lines, rescorer) = (lists.lines.clone(), rescorer(&lists.vocab));
     let mut reader = Reader::new(OwnNames::new(["lm"]));
     let mut worker = rescorer.worker().expect("a worker");
-    let rescorer = rescorer.clone();
     let mut out = Vec::new();
-    Stage::new("overhead", each, move || {
+    Stage::new(lists.each(), move || {
         for line in &lines {
             let mut record = reader.read(line).expect("a list");
             worker.rescore(&mut record.utterance).expect("a list");
@@ -352,34 +359,37 @@ fn counted(stage: &mut Stage) {
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
-    let mut stages = stages();
-    if let Some(at) = arguments.iter().position(|argument| argument == "--names") {
-        assert_eq!(at, 1, "--names stands alone");
-        stages.iter().for_each(|stage| println!("{}\t{}\t{}", stage.name, stage.units, stage.unit));
-        return;
-    }
-    if let Some(at) = arguments.iter().position(|argument| argument == "--count") {
-        let times: u32 = arguments[at + 2].parse().expect("--count STAGE TIMES");
-        let stage = stages.iter_mut().find(|stage| stage.name == arguments[at + 1]).expect("a stage");
-        (stage.prepare)();
-        (stage.run)();
-        for _ in 0..times {
+    let lists = Lists::new();
+    let mut made = STAGES.iter().filter_map(|(name, make)| Some((*name, make(&lists)?)));
+    match arguments.get(1).map(String::as_str) {
+        Some("--names") => made.for_each(|(name, stage)| println!("{name}\t{}\t{}", stage.units, stage.unit)),
+        Some("--count") => {
+            let times: u32 = arguments[3].parse().expect("--count STAGE TIMES");
+            let named = STAGES.iter().find(|(name, _)| *name == arguments[2]).expect("a stage");
+            let mut stage = (named.1)(&lists).expect("a network");
             (stage.prepare)();
-            counted(stage);
+            (stage.run)();
+            for _ in 0..times {
+                (stage.prepare)();
+                counted(&mut stage);
+            }
         }
-        return;
+        _ => time(&mut made),
     }
+}
+
+fn time(made: &mut dyn Iterator<Item = (&str, Stage)>) {
     let mut criterion = Criterion::default().configure_from_args();
     let mut group = criterion.benchmark_group("stages");
-    for stage in &mut stages {
+    for (name, mut stage) in made {
         group.throughput(Throughput::Elements(stage.units));
-        group.bench_function(stage.name, |bencher| {
+        group.bench_function(name, |bencher| {
             bencher.iter_custom(|times| {
                 let mut took = Duration::ZERO;
                 for _ in 0..times {
                     (stage.prepare)();
                     let begun = Instant::now();
-                    counted(stage);
+                    counted(&mut stage);
                     took += begun.elapsed();
                 }
                 took

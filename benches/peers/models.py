@@ -1,6 +1,7 @@
 """The models compared: the shipped one, and made ones of other shapes with random weights."""
 
 import json
+import logging
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -169,8 +170,10 @@ def quantised(model: Path, folder: Path) -> Path:
         graph.initializer.append(numpy_helper.from_array(matrix, node.output[0]))
         graph.node.remove(node)
     onnx.save(folded, folder / "folded.onnx")
+    logging.disable(logging.WARNING)  # its advice is followed above
     quantize_dynamic(
         folder / "folded.onnx", path, per_channel=True, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "LSTM"]
     )
+    logging.disable(logging.NOTSET)
     (folder / "folded.onnx").unlink()
     return path

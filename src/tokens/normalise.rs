@@ -227,6 +227,11 @@ impl Markers {
     pub fn words<'a>(&self, text: &'a [u8]) -> Vec<&'a [u8]> {
         split(text).filter(|token| !self.contains(token)).collect()
     }
+
+    /// How many words a text has: as many as [`Markers::words`] gives.
+    pub fn count(&self, text: &[u8]) -> usize {
+        split(text).filter(|token| !self.contains(token)).count()
+    }
 }
 
 /// The tokens of a text: split at ASCII white space, the vertical tab included.
