@@ -83,6 +83,9 @@ class Case:
         """The exact mode and the fast ones: name -> flags."""
         modes = {OURS: []}
         offered = self.program.modes() if self.options.modes != "none" else {}
+        if not models.trained(self.name):
+            # Who can still win depends on scores that mean something.
+            offered = {name: flags for name, flags in offered.items() if not {"--best-only", "--risk"} & set(flags)}
         wanted = self.options.modes.split(",")
         modes |= {f"{OURS}, {name}": flags for name, flags in offered.items()
                   if "all" in wanted or any(word in name for word in wanted)}
@@ -139,7 +142,7 @@ class Case:
                 if entry.kind == "peer":
                     self.agree(name, entry, scores, exact)
                 elif models.trained(self.name):
-                    fast[name] = self.changes(exact[: entry.lists], scores)
+                    fast[name] = self.changes(exact, scores)
             for mode, (flags, _) in modes.items():
                 facts[mode] = self.program.bench(self.model, self.path, 0, 0, 1 if flags else alone, flags)
                 entries[mode].seconds.append(facts[mode]["throughput"]["seconds"])
@@ -157,13 +160,16 @@ class Case:
 
     def changes(self, exact, fast):
         """Scores that are not exact beside those that are."""
-        score = lambda value: value[0] if isinstance(value, tuple) else value
-        records = self.records[: len(exact)]
-        return accuracy.differences(
-            [[score(value) for value in hyps] for hyps in exact], [[score(value) for value in hyps] for hyps in fast],
-            [record.get("ref") for record in records], [[hyp["text"] for hyp in record["hyps"]] for record in records],
-            self.options.weight, [[hyp["score"] for hyp in record["hyps"]] for record in records],
-        )
+        records = self.records[: len(fast)]
+
+        def ordered(scores, record):
+            if isinstance(scores[0], tuple):  # the program's own order
+                return [score for score, _ in scores], sorted(range(len(scores)), key=lambda at: scores[at][1])
+            return scores, accuracy.ranked(scores, [hyp["score"] for hyp in record["hyps"]], self.options.weight)
+
+        exact, fast = ([ordered(*pair) for pair in zip(part, records)] for part in (exact, fast))
+        texts = [[hyp["text"] for hyp in record["hyps"]] for record in records]
+        return accuracy.differences(exact, fast, [record.get("ref") for record in records], texts)
 
     def report(self, case, entries, rates, facts, fast, refused, say):
         (rate, library), (rate_one, _) = rates
