@@ -26,7 +26,8 @@ class Program:
 
     def bench(self, model, lists, hypotheses, first, alone, flags):
         more = ["--json", "--hypotheses", hypotheses, "--first", first, "--alone", alone]
-        return json.loads(self.run("bench", lists, *self.models(model), *more, *flags))
+        # Inexact modes say in a second object how inexact they are; `accuracy.py` does that for all engines.
+        return json.loads(self.run("bench", lists, *self.models(model), *more, *flags).splitlines()[0])
 
     def rescored(self, model, lists, flags):
         """By list, in first-pass order: each hypothesis' model score (None if it has none) and place."""
