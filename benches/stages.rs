@@ -79,7 +79,7 @@ impl LanguageModel for NoArithmetic {
 }
 
 /// A stage's maker, by name: callgrind needs only the one that it counts.
-const STAGES: [(&str, fn(&Lists) -> Option<Stage>); 11] = [
+const STAGES: [(&str, Make); 11] = [
     ("read", |lists| Some(reading(lists))),
     ("spell", |lists| Some(spelling(lists))),
     ("trie", |lists| Some(trie_building(lists))),
@@ -92,6 +92,9 @@ const STAGES: [(&str, fn(&Lists) -> Option<Stage>); 11] = [
     ("write", |lists| Some(writing(lists))),
     ("overhead", |lists| Some(overhead(lists))),
 ];
+
+/// None where what it needs cannot be had.
+type Make = fn(&Lists) -> Option<Stage>;
 
 /// What the stages work on.
 struct Lists {
