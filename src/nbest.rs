@@ -120,9 +120,15 @@ impl Hypothesis {
 
     /// Sets a feature, replacing one of the same name.
     pub fn set(&mut self, name: &Name, value: f64) {
-        match self.features.iter_mut().find(|(n, _)| n == name) {
+        match self.features.iter_mut().find(|(n, _)| Arc::ptr_eq(n, name) || n == name) {
             Some(feature) => feature.1 = value,
-            None => self.features.push((name.clone(), value)),
+            None => {
+                if self.features.len() == self.features.capacity() {
+                    // Rescoring adds some: one growth, not one for every other.
+                    self.features.reserve_exact(8);
+                }
+                self.features.push((name.clone(), value));
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 """The models compared: the shipped one, and made ones of other shapes with random weights."""
 
 import json
+import logging
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,23 +18,23 @@ class Shape:
     hidden: int
     vocabulary: int
     tokenizer: str
-    lists: int  # as many as one machine does in minutes
 
 
 SHAPES = {
-    "shipped": Shape(1, 512, 4_000, "shipped", 120),
-    "2x650": Shape(2, 650, 10_000, "words", 60),
-    "3x2048": Shape(3, 2048, 500, "sentencepiece", 8),
-    "1x512-200k": Shape(1, 512, 200_000, "words", 6),
+    "2x650": Shape(2, 650, 10_000, "words"),
+    "3x2048": Shape(3, 2048, 500, "sentencepiece"),
+    "1x512-200k": Shape(1, 512, 200_000, "words"),
 }
 
 BOS, EOS, UNK = 0, 1, 2
 
 
 def make(name: str, lists: Path, folder: Path, root: Path) -> Path:
-    """The model's file, with its vocabulary beside it."""
+    """The model's file, with its vocabulary beside it: a shape's, or that of a folder."""
     if name == "shipped":
         return root / "models" / "en" / "lstm" / "model.onnx"
+    if name not in SHAPES:
+        return Path(name) / "model.onnx"
     shape, folder = SHAPES[name], folder / name
     path = folder / "model.onnx"
     if path.exists():
@@ -119,23 +120,60 @@ class Tokenizer:
         if (model.parent / "tokens.txt").exists():
             lines = (model.parent / "tokens.txt").read_text(encoding="utf-8").splitlines()
             self.words = {line.rsplit(" ", 1)[0]: int(line.rsplit(" ", 1)[1]) for line in lines}
-            self.bos, self.eos = BOS, EOS
+            facts = {pair.key: pair.value for pair in onnx.load(model, load_external_data=False).metadata_props}
+            self.bos, self.eos, self.unk = (int(facts[f"secondpass.{name}_id"]) for name in ("bos", "eos", "unk"))
         else:
             self.pieces = sentencepiece.SentencePieceProcessor(model_file=str(model.parent / "bpe.model"))
             self.bos, self.eos = self.pieces.bos_id(), self.pieces.eos_id()
 
     def encode(self, text: str) -> list[int]:
         if self.words is not None:
-            return [self.words.get(word, UNK) for word in text.split()]
+            return [self.words.get(word, self.unk) for word in text.split()]
         return self.pieces.encode(text)
 
 
+def trained(name: str) -> bool:
+    """Whether errors of its fast modes mean anything."""
+    return name not in SHAPES
+
+
 def arithmetic(model: Path) -> tuple[int, list]:
-    """Floating-point operations for one history, and the LSTM's and output layer's weights."""
-    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(model).graph.initializer}
-    nodes = onnx.load(model, load_external_data=False).graph.node
-    layers = [[stored[name][0] for name in node.input[1:4]] for node in nodes if node.op_type == "LSTM"]
-    embedding = next(tensor for name, tensor in stored.items() if name == "embedding")
-    bias = next(tensor for name, tensor in stored.items() if tensor.ndim == 1 and len(tensor) == len(embedding))
-    operations = sum(2 * (layer[0].size + layer[1].size) for layer in layers) + 2 * embedding.size
-    return operations, [embedding, layers, bias]
+    """Floating-point operations for one history, and the weights: embedding, output matrix, layers, bias."""
+    graph = onnx.load(model).graph
+    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    layers = [[stored[name][0] for name in node.input[1:4]] for node in graph.node if node.op_type == "LSTM"]
+    embedding = next(stored[node.input[0]] for node in graph.node if node.op_type == "Gather" and node.input[0] in stored)
+    product = next(node for node in reversed(graph.node) if node.op_type == "MatMul")
+    turned = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "Transpose"}
+    name = product.input[1]
+    output = stored[turned[name]] if name in turned else stored[name].T
+    added = next(node for node in graph.node if node.op_type == "Add" and product.output[0] in node.input)
+    bias = next(stored[name] for name in added.input if name in stored)
+    operations = sum(2 * (layer[0].size + layer[1].size) for layer in layers) + 2 * output.size
+    return operations, [embedding, output, layers, bias]
+
+
+def quantised(model: Path, folder: Path) -> Path:
+    """The model as ONNX Runtime's dynamic quantisation makes it: int8 weights, by channel where it can."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    path = folder / "int8.onnx"
+    if path.exists() and path.stat().st_mtime > model.stat().st_mtime:
+        return path
+    folder.mkdir(parents=True, exist_ok=True)
+    folded = onnx.load(model)
+    graph = folded.graph
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    # It quantises products with stored matrices only: an output layer that is the embedding turned is stored turned.
+    for node in [node for node in graph.node if node.op_type == "Transpose" and node.input[0] in stored]:
+        matrix = numpy.ascontiguousarray(numpy_helper.to_array(stored[node.input[0]]).T)
+        graph.initializer.append(numpy_helper.from_array(matrix, node.output[0]))
+        graph.node.remove(node)
+    onnx.save(folded, folder / "folded.onnx")
+    logging.disable(logging.WARNING)  # its advice is followed above
+    quantize_dynamic(
+        folder / "folded.onnx", path, per_channel=True, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "LSTM"]
+    )
+    logging.disable(logging.NOTSET)
+    (folder / "folded.onnx").unlink()
+    return path

@@ -1,30 +1,31 @@
 //! `secondpass bench`: is it fast enough on this machine?
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use super::End;
-use super::accuracy::Accuracy;
 use super::formats::FormatArgs;
 use super::lists;
+use super::memory;
 use super::messages::Messages;
 use super::models::ModelArgs;
 use super::rescore::jobs;
-use crate::config::Config;
+use crate::config::{Config, Kind};
 use crate::formats::OwnNames;
 use crate::lm::Work;
-use crate::nbest::{Name, Status, Utterance};
-use crate::rescorer::{Rescorer, Worker};
+use crate::nbest::{Hypothesis, Name, Status, Utterance};
+use crate::rescorer::{Request, Rescorer, Worker};
 use crate::{Error, Result};
 
 /// Latency, throughput and memory on lists of your own
 ///
 /// Latency: one utterance at a time on one worker. Throughput: all of them on all workers.
 /// Raw tokens are what scoring each hypothesis alone would feed; distinct histories are what
-/// was fed. With --precision, also how far scores and winners are from those in f32.
+/// was fed.
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// N-best lists: a file, plain or gzip, or a folder; - for standard input
@@ -43,7 +44,10 @@ pub struct Args {
     /// Cut lists to NUM hypotheses (0: whole)
     #[arg(long, value_name = "NUM", default_value_t = 0, help_heading = "Input")]
     hypotheses: usize,
-    /// One JSON object; with --precision another, of the differences from f32
+    /// Measure latency on the first NUM lists only (0: all)
+    #[arg(long, value_name = "NUM", default_value_t = 0, help_heading = "Input")]
+    alone: usize,
+    /// One JSON object
     #[arg(long, help_heading = "Output")]
     json: bool,
 }
@@ -63,9 +67,6 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
     let rescorer = arguments.models.builder(&config)?.build()?;
     let mut worker = rescorer.worker()?;
     let start_up = opened.elapsed();
-    for warning in rescorer.warnings() {
-        messages.say(&format!("warning: {warning}"));
-    }
     let mut utterances = Vec::new();
     let own = OwnNames::new(rescorer.names().cloned());
     lists::each(&arguments.lists, &arguments.formats, own, messages, &mut |listed| {
@@ -86,38 +87,24 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
     for utterance in utterances.iter().take(5) {
         one(&mut worker, utterance)?;
     }
-    let single = latency(&rescorer, &utterances, &bar)?;
+    // Its session would count in the memory.
+    drop(worker);
+    let alone = if arguments.alone == 0 { usize::MAX } else { arguments.alone };
+    let single = latency(&rescorer, &utterances[..utterances.len().min(alone)], &bar)?;
     bar.finish_and_clear();
     let jobs = arguments.models.workers(arguments.jobs, &config)?;
     let saturated = throughput(&rescorer, &utterances, jobs)?;
     let hypotheses: usize = utterances.iter().map(|utterance| utterance.hypotheses.len()).sum();
-    let mut text = if arguments.json {
-        json(&single, &saturated, &utterances, hypotheses, jobs, start_up)
+    let bound = memory_bound(&config, jobs, &utterances);
+    let text = if arguments.json {
+        json(&single, &saturated, &utterances, hypotheses, jobs, start_up, bound)
     } else {
-        table(&single, &saturated, &utterances, hypotheses, jobs, start_up)
+        table(&single, &saturated, &utterances, hypotheses, jobs, start_up, bound)
     };
-    if let Some(accuracy) = accuracy(&arguments.models, config, &rescorer, &utterances)? {
-        text += &(if arguments.json { accuracy.json().to_string() + "\n" } else { accuracy.table() });
-    }
     let mut stdout = std::io::stdout().lock();
     let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
     written.map_err(|source| Error::Io { what: "output".into(), source })?;
     Ok(End::Done)
-}
-
-/// Compares with f32, where something else was asked for.
-fn accuracy(
-    models: &ModelArgs,
-    mut config: Config,
-    rounded: &Rescorer,
-    utterances: &[Utterance],
-) -> Result<Option<Accuracy>> {
-    if config.lm.iter_mut().all(|lm| lm.precision.take().is_none_or(|precision| precision == "f32")) {
-        return Ok(None);
-    }
-    config.lm.iter_mut().for_each(|lm| lm.precision = None);
-    let exact = models.builder(&config)?.build()?;
-    Accuracy::measure(&exact, rounded, utterances).map(Some)
 }
 
 fn one(worker: &mut Worker, utterance: &Utterance) -> Result<()> {
@@ -147,22 +134,30 @@ fn latency(rescorer: &Rescorer, utterances: &[Utterance], bar: &indicatif::Progr
 
 fn throughput(rescorer: &Rescorer, utterances: &[Utterance], jobs: usize) -> Result<Part> {
     let workers = (0..jobs).map(|_| rescorer.worker()).collect::<Result<Vec<_>>>()?;
-    let next = std::sync::atomic::AtomicUsize::new(0);
+    let (next, finished) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let begun = Instant::now();
     let works = std::thread::scope(|scope| {
         let run = |mut worker: Worker| {
-            let next = &next;
+            let (next, finished) = (&next, &finished);
             scope.spawn(move || -> Result<Vec<(Name, Work)>> {
-                // Shares small enough to end together, large enough to fill a worker.
+                let (mut flying, mut done) = (0, Vec::new());
                 loop {
-                    let start = next.fetch_add(SHARE, std::sync::atomic::Ordering::Relaxed);
-                    let Some(share) = utterances.get(start..(start + SHARE).min(utterances.len())) else {
-                        break;
-                    };
-                    if share.is_empty() {
+                    // What fills its steps, and no more than its share of what is left: all end together.
+                    let left = utterances.len() - finished.load(Relaxed).min(utterances.len());
+                    while flying < left.div_ceil(jobs) && worker.room() {
+                        let ticket = next.fetch_add(1, Relaxed);
+                        let Some(utterance) = utterances.get(ticket) else { break };
+                        let (ticket, utterance) = (ticket as u64, utterance.clone());
+                        worker.submit(Request { ticket, utterance, ..Request::default() });
+                        flying += 1;
+                    }
+                    if flying == 0 {
                         break;
                     }
-                    worker.rescore_batch(&mut share.to_vec())?;
+                    worker.step(&mut done)?;
+                    flying -= done.len();
+                    finished.fetch_add(done.len(), Relaxed);
+                    done.clear();
                 }
                 Ok(worker.work())
             })
@@ -198,6 +193,7 @@ fn table(
     hypotheses: usize,
     jobs: usize,
     up: Duration,
+    bound: u64,
 ) -> String {
     let seconds = full.wall.as_secs_f64();
     let mut out = format!(
@@ -231,8 +227,12 @@ fn table(
             alone.rows as f64 / alone.steps.max(1) as f64
         );
     }
-    match peak_memory() {
-        Some(bytes) => out + &format!("peak memory {:.1} MiB\n", bytes as f64 / f64::from(1 << 20)),
+    let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    match memory::peak() {
+        Some(peak) => {
+            let (peak, bound) = (mebibytes(peak), mebibytes(bound));
+            out + &format!("peak memory {peak:.1} MiB, promised at most {bound:.1} MiB\n")
+        }
         None => out,
     }
 }
@@ -244,6 +244,7 @@ fn json(
     hypotheses: usize,
     jobs: usize,
     up: Duration,
+    bound: u64,
 ) -> String {
     let models: serde_json::Map<_, _> = single
         .work
@@ -264,23 +265,32 @@ fn json(
         "latency_ms": {
             "p50": single.percentile(50), "p95": single.percentile(95), "p99": single.percentile(99),
             "max": single.percentile(100), "total": single.wall.as_secs_f64() * 1e3,
+            "utterances": single.latencies.len(),
         },
         "throughput": {
             "workers": jobs, "seconds": full.wall.as_secs_f64(),
             "utterances_per_s": utterances.len() as f64 / full.wall.as_secs_f64(),
             "hypotheses_per_s": hypotheses as f64 / full.wall.as_secs_f64(),
         },
-        "models": models, "peak_memory_bytes": peak_memory(),
+        "models": models, "peak_memory_bytes": memory::peak(), "memory_bound_bytes": bound,
     });
     format!("{object}\n")
 }
 
-/// The largest resident size so far, where the system tells.
-fn peak_memory() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib << 10)
+/// What the run may take: see [`memory::bound`]. The lists are the window, as all of them are held.
+fn memory_bound(config: &Config, jobs: usize, utterances: &[Utterance]) -> u64 {
+    let size = |path: &Path| std::fs::metadata(path).map_or(0, |facts| facts.len());
+    let models = config.lm.iter().map(|lm| {
+        // Large models have their weights in a file beside them.
+        let mut beside = lm.path.clone().into_os_string();
+        beside.push(".data");
+        let bytes = size(&lm.path) + size(Path::new(&beside));
+        // N-gram models are shared by all workers.
+        (bytes, if lm.kind() == Kind::Neural { jobs as u64 } else { 1 })
+    });
+    let held = |hypothesis: &Hypothesis| {
+        size_of::<Hypothesis>() + hypothesis.bytes.capacity() + size_of_val(&hypothesis.features[..])
+    };
+    let lists = utterances.iter().flat_map(|utterance| &utterance.hypotheses).map(held);
+    memory::bound(models, lists.sum::<usize>() as u64)
 }
-
-/// Utterances a worker takes at once.
-const SHARE: usize = 32;

@@ -68,6 +68,21 @@ pub fn shown(bytes: u64) -> String {
     format!("{value:.digits$} {}", units[unit])
 }
 
+/// The most that a run may hold at once, in bytes: of each model, which `models` gives as the bytes of its
+/// files and the sessions on it, a fifth and one and a half times as much for each session; 64 MiB of
+/// program; and `window`, the lists between reading and writing.
+pub fn bound(models: impl IntoIterator<Item = (u64, u64)>, window: u64) -> u64 {
+    let model = |(bytes, sessions): (u64, u64)| bytes / 5 + bytes * 3 / 2 * sessions;
+    models.into_iter().map(model).sum::<u64>() + (64 << 20) + window
+}
+
+/// The largest resident size so far, where the system tells.
+pub fn peak() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib << 10)
+}
+
 /// Bytes that are free, by the system and by the limits of this process's control group.
 fn free() -> Option<u64> {
     let number = |path: &str| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
@@ -111,6 +126,12 @@ mod tests {
     fn amounts_are_shown_for_people() {
         let shown = [0, 999, 1000, 1 << 20, 150 << 20, 5 << 29].map(super::shown);
         assert_eq!(shown, ["0 bytes", "999 bytes", "1.0 KiB", "1.0 MiB", "150 MiB", "2.5 GiB"]);
+    }
+
+    #[test]
+    fn the_bound_counts_sessions_and_the_window() {
+        assert_eq!(super::bound([], 5), (64 << 20) + 5);
+        assert_eq!(super::bound([(100, 2), (10, 1)], 0), (64 << 20) + 320 + 17);
     }
 
     #[test]

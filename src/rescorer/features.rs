@@ -38,7 +38,7 @@ impl View {
 pub(super) fn count_words(utterance: &mut Utterance, shared: &Shared) {
     let name: Name = WORDS.into();
     for hypothesis in &mut utterance.hypotheses {
-        let words = shared.markers.words(&hypothesis.bytes).len();
+        let words = shared.markers.count(&hypothesis.bytes);
         hypothesis.set(&name, words as f64);
     }
 }

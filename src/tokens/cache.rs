@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use foldhash::fast::RandomState;
+
 use super::{Known, Mapped, TextMap, Vocab};
 
 /// One worker's memory of the words it has encoded for one language model.
@@ -10,9 +12,9 @@ use super::{Known, Mapped, TextMap, Vocab};
 /// into a hash table. Bounded: emptied when it holds [`MOST_WORDS`].
 #[derive(Debug, Default)]
 pub struct WordCache {
-    entries: HashMap<Box<[u8]>, Entry>,
+    entries: HashMap<Box<[u8]>, Entry, RandomState>,
     /// Those of first words, where these are spelled otherwise.
-    firsts: HashMap<Box<[u8]>, Entry>,
+    firsts: HashMap<Box<[u8]>, Entry, RandomState>,
     /// Tokens of all entries, and the word of each.
     ids: Vec<u32>,
     words: Vec<u32>,

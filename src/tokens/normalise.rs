@@ -88,6 +88,8 @@ pub struct Mapped {
 #[serde(try_from = "Spelling")]
 pub struct Markers {
     exact: Vec<Vec<u8>>,
+    /// First bytes of these, lower case, each once.
+    starts: Vec<u8>,
     brackets: bool,
 }
 
@@ -190,33 +192,45 @@ impl Default for Markers {
     /// [`MARKERS`] in any letter case, and everything in square brackets (`[NOISE]`,
     /// `[laughter]`). The unknown word (`<unk>`, `[unk]`) is a word.
     fn default() -> Self {
-        Self { exact: MARKERS.iter().map(|marker| marker.as_bytes().to_vec()).collect(), brackets: true }
+        MARKERS.iter().fold(Self { brackets: true, ..Self::none() }, |markers, &marker| markers.and(marker))
     }
 }
 
 impl Markers {
     /// No markers: every token is a word.
     pub fn none() -> Self {
-        Self { exact: Vec::new(), brackets: false }
+        Self { exact: Vec::new(), starts: Vec::new(), brackets: false }
     }
 
     /// One more marker.
     #[must_use]
     pub fn and(mut self, marker: impl Into<Vec<u8>>) -> Self {
-        self.exact.push(marker.into());
+        let marker = marker.into();
+        let first = marker.first().map(u8::to_ascii_lowercase);
+        self.starts.extend(first.filter(|first| !self.starts.contains(first)));
+        self.exact.push(marker);
         self
     }
 
     /// Whether a token is a marker and no word.
     pub fn contains(&self, token: &[u8]) -> bool {
         let bracketed = self.brackets && matches!(token, [b'[', _, .., b']']) && !is_unknown(token);
-        bracketed || self.exact.iter().any(|marker| marker.eq_ignore_ascii_case(token))
+        // Nearly every word differs in its first letter from all of them: it is asked of each word of each
+        // hypothesis, and a look at the length of every marker would cost more than spelling the word.
+        let first = token.first().map(u8::to_ascii_lowercase);
+        let alike = |marker: &Vec<u8>| marker.eq_ignore_ascii_case(token);
+        bracketed || (first.is_some_and(|first| self.starts.contains(&first)) && self.exact.iter().any(alike))
     }
 
     /// The words of a text: split at ASCII white space, without markers. This is what `words`
     /// counts.
     pub fn words<'a>(&self, text: &'a [u8]) -> Vec<&'a [u8]> {
         split(text).filter(|token| !self.contains(token)).collect()
+    }
+
+    /// How many words a text has: as many as [`Markers::words`] gives.
+    pub fn count(&self, text: &[u8]) -> usize {
+        split(text).filter(|token| !self.contains(token)).count()
     }
 }
 
