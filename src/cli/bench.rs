@@ -10,8 +10,9 @@ use super::End;
 use super::formats::FormatArgs;
 use super::lists;
 use super::messages::Messages;
-use super::models::ModelArgs;
+use super::models::{BestArgs, ModelArgs};
 use super::rescore::jobs;
+use crate::eval::Scorer;
 use crate::formats::OwnNames;
 use crate::lm::Work;
 use crate::nbest::{Name, Status, Utterance};
@@ -32,6 +33,8 @@ pub struct Args {
     formats: FormatArgs,
     #[command(flatten)]
     models: ModelArgs,
+    #[command(flatten)]
+    best: BestArgs,
     /// Worker threads of the throughput part (0: one per core)
     #[arg(short, long, value_name = "NUM", default_value_t = 0, value_parser = jobs(), help_heading = "Limits")]
     jobs: usize,
@@ -52,13 +55,28 @@ struct Part {
     /// Of each utterance, sorted; empty where utterances overlap.
     latencies: Vec<Duration>,
     work: Vec<(Name, Work)>,
+    /// First-pass rank of each utterance's winner, where all were answered; else empty.
+    winners: Vec<u32>,
+}
+
+/// Scoring what the winner needs, beside scoring everything.
+struct Beside {
+    /// By model: how many times fewer histories.
+    saved: Vec<(Name, f64)>,
+    /// How many times as fast.
+    faster: f64,
+    /// Share of equal winners.
+    equal: f64,
+    /// Word error rates, in percent, of lists with a reference: of what was scored, of everything.
+    wer: Option<(f64, f64)>,
 }
 
 /// Measures.
 pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
     let config = arguments.models.config()?;
     let opened = Instant::now();
-    let rescorer = arguments.models.builder(&config)?.build()?;
+    let best_only = arguments.best.best_only(&config)?;
+    let rescorer = arguments.models.builder(&config)?.best_only(best_only.clone()).build()?;
     let mut worker = rescorer.worker()?;
     let start_up = opened.elapsed();
     let mut utterances = Vec::new();
@@ -85,11 +103,19 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
     bar.finish_and_clear();
     let jobs = arguments.models.workers(arguments.jobs, &config)?;
     let saturated = throughput(&rescorer, &utterances, jobs)?;
+    let beside = match best_only {
+        Some(_) => {
+            let whole = arguments.models.builder(&config)?.build()?;
+            Some(compare(&saturated, &throughput(&whole, &utterances, jobs)?, &utterances))
+        }
+        None => None,
+    };
     let hypotheses: usize = utterances.iter().map(|utterance| utterance.hypotheses.len()).sum();
     let text = if arguments.json {
-        json(&single, &saturated, &utterances, hypotheses, jobs, start_up)
+        json(&single, &saturated, &utterances, hypotheses, jobs, start_up, beside.as_ref())
     } else {
         table(&single, &saturated, &utterances, hypotheses, jobs, start_up)
+            + &beside.map_or_else(String::new, |beside| beside.to_string())
     };
     let mut stdout = std::io::stdout().lock();
     let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
@@ -119,17 +145,18 @@ fn latency(rescorer: &Rescorer, utterances: &[Utterance], bar: &indicatif::Progr
     }
     let wall = begun.elapsed();
     latencies.sort();
-    Ok(Part { wall, latencies, work: worker.work() })
+    Ok(Part { wall, latencies, work: worker.work(), winners: Vec::new() })
 }
 
 fn throughput(rescorer: &Rescorer, utterances: &[Utterance], jobs: usize) -> Result<Part> {
     let workers = (0..jobs).map(|_| rescorer.worker()).collect::<Result<Vec<_>>>()?;
     let next = std::sync::atomic::AtomicUsize::new(0);
     let begun = Instant::now();
-    let works = std::thread::scope(|scope| {
+    let outcomes = std::thread::scope(|scope| {
         let run = |mut worker: Worker| {
             let next = &next;
-            scope.spawn(move || -> Result<Vec<(Name, Work)>> {
+            scope.spawn(move || -> Result<Outcome> {
+                let mut winners = Vec::new();
                 // Shares small enough to end together, large enough to fill a worker.
                 loop {
                     let start = next.fetch_add(SHARE, std::sync::atomic::Ordering::Relaxed);
@@ -139,25 +166,77 @@ fn throughput(rescorer: &Rescorer, utterances: &[Utterance], jobs: usize) -> Res
                     if share.is_empty() {
                         break;
                     }
-                    worker.rescore_batch(&mut share.to_vec())?;
+                    let mut share = share.to_vec();
+                    worker.rescore_batch(&mut share)?;
+                    let winner = |utterance: &Utterance| utterance.best().map_or(0, |best| best.rank);
+                    winners.push((start, share.iter().map(winner).collect()));
                 }
-                Ok(worker.work())
+                Ok((worker.work(), winners))
             })
         };
         let threads: Vec<_> = workers.into_iter().map(run).collect();
-        let join = |thread: std::thread::ScopedJoinHandle<'_, Result<Vec<(Name, Work)>>>| {
+        let join = |thread: std::thread::ScopedJoinHandle<'_, Result<Outcome>>| {
             thread.join().unwrap_or_else(|_| Err(Error::Internal("a worker panicked".into())))
         };
         threads.into_iter().map(join).collect::<Result<Vec<_>>>()
     })?;
     let wall = begun.elapsed();
-    let mut work: Vec<(Name, Work)> = works.first().cloned().unwrap_or_default();
-    for other in works.iter().skip(1) {
+    let mut work: Vec<(Name, Work)> = outcomes.first().map(|outcome| outcome.0.clone()).unwrap_or_default();
+    for (other, _) in outcomes.iter().skip(1) {
         for (sum, (_, more)) in work.iter_mut().zip(other) {
             sum.1 = sum.1.plus(*more);
         }
     }
-    Ok(Part { wall, latencies: Vec::new(), work })
+    let mut winners = vec![0; utterances.len()];
+    for (start, ranks) in outcomes.into_iter().flat_map(|outcome| outcome.1) {
+        winners[start..start + ranks.len()].copy_from_slice(&ranks);
+    }
+    Ok(Part { wall, latencies: Vec::new(), work, winners })
+}
+
+/// One worker's work, and the winners of each share from its start on.
+type Outcome = (Vec<(Name, Work)>, Vec<(usize, Vec<u32>)>);
+
+fn compare(part: &Part, whole: &Part, utterances: &[Utterance]) -> Beside {
+    let rows = |work: &Work| work.rows.max(1) as f64;
+    let saved = part.work.iter().zip(&whole.work).map(|((name, part), (_, whole))| (name.clone(), rows(whole) / rows(part)));
+    let equal = part.winners.iter().zip(&whole.winners).filter(|(a, b)| a == b).count();
+    let mut wer = Scorer::words();
+    let (mut words, mut errors, mut all) = (0, 0, 0);
+    for (at, utterance) in utterances.iter().enumerate() {
+        let Some(reference) = &utterance.reference else { continue };
+        words += wer.reference(reference);
+        let mut of = |rank: u32| {
+            let hypothesis = utterance.hypotheses.iter().find(|hypothesis| hypothesis.rank == rank);
+            hypothesis.map_or(0, |hypothesis| wer.counts(&hypothesis.bytes).errors())
+        };
+        errors += of(part.winners[at]);
+        all += of(whole.winners[at]);
+    }
+    let rate = |errors: u64| 100.0 * errors as f64 / words as f64;
+    Beside {
+        saved: saved.collect(),
+        faster: whole.wall.as_secs_f64() / part.wall.as_secs_f64(),
+        equal: equal as f64 / utterances.len() as f64,
+        wer: (words > 0).then(|| (rate(errors), rate(all))),
+    }
+}
+
+impl std::fmt::Display for Beside {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let saved: Vec<String> = self.saved.iter().map(|(name, times)| format!("{name} {times:.2}")).collect();
+        write!(
+            f,
+            "beside everything scored: {} times fewer histories, {:.2} times as fast, {:.2} % equal winners",
+            saved.join(", "),
+            self.faster,
+            100.0 * self.equal
+        )?;
+        match self.wer {
+            Some((part, all)) => writeln!(f, ", WER {part:.3} % ({:+.3})", part - all),
+            None => writeln!(f),
+        }
+    }
 }
 
 impl Part {
@@ -197,11 +276,13 @@ fn table(
     );
     for ((name, alone), (_, work)) in single.work.iter().zip(&full.work) {
         out += &format!(
-            "{name}: {} raw tokens, {} distinct histories ({:.2} times); {:.0} raw tokens/s, {:.0} histories/s; \
-             {:.1} rows a step ({:.1} one at a time)\n",
+            "{name}: {} raw tokens, {} distinct histories ({:.2} times; {} shared, {} remembered); {:.0} raw tokens/s, \
+             {:.0} histories/s; {:.1} rows a step ({:.1} one at a time)\n",
             work.raw,
             work.rows,
             work.raw as f64 / work.rows.max(1) as f64,
+            work.shared,
+            work.hits,
             work.raw as f64 / seconds,
             work.rows as f64 / seconds,
             work.rows as f64 / work.steps.max(1) as f64,
@@ -221,7 +302,16 @@ fn json(
     hypotheses: usize,
     jobs: usize,
     up: Duration,
+    beside: Option<&Beside>,
 ) -> String {
+    let beside = beside.map(|beside| {
+        let saved: serde_json::Map<_, _> =
+            beside.saved.iter().map(|(name, times)| (name.to_string(), json!(times))).collect();
+        json!({
+            "histories_saved": saved, "times_as_fast": beside.faster, "equal_winners": beside.equal,
+            "wer": beside.wer.map(|wer| wer.0), "wer_of_everything": beside.wer.map(|wer| wer.1),
+        })
+    });
     let models: serde_json::Map<_, _> = single
         .work
         .iter()
@@ -229,7 +319,7 @@ fn json(
         .map(|((name, alone), (_, work))| {
             let rows = |work: &Work| work.rows as f64 / work.steps.max(1) as f64;
             let facts = json!({
-                "raw_tokens": work.raw, "histories": work.rows, "rows_per_step": rows(work),
+                "raw_tokens": work.raw, "histories": work.rows, "shared": work.shared, "remembered": work.hits, "rows_per_step": rows(work),
                 "rows_per_step_alone": rows(alone), "raw_tokens_per_s": work.raw as f64 / full.wall.as_secs_f64(),
                 "histories_per_s": work.rows as f64 / full.wall.as_secs_f64(),
             });
@@ -247,7 +337,7 @@ fn json(
             "utterances_per_s": utterances.len() as f64 / full.wall.as_secs_f64(),
             "hypotheses_per_s": hypotheses as f64 / full.wall.as_secs_f64(),
         },
-        "models": models, "peak_memory_bytes": peak_memory(),
+        "models": models, "best_only": beside, "peak_memory_bytes": peak_memory(),
     });
     format!("{object}\n")
 }

@@ -19,6 +19,9 @@ pub struct Answer {
     /// Probability of each hypothesis, as they stand in the list.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub posteriors: Vec<f64>,
+    /// Only the winner is decided: hypotheses that have a total; the others stand in first-pass order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub best_only: Option<usize>,
     /// From reading the record to its answer, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub took_ms: Option<f64>,

@@ -194,7 +194,9 @@ impl Flight {
         let (plan, trie) = (&self.plan, &self.job.trie);
         let children = plan.children(unit);
         for (at, &child) in children.iter().enumerate() {
-            self.ln[child as usize] = answer(at, trie.token[child as usize]);
+            let ln = answer(at, trie.token[child as usize]);
+            // NaN stands for what is not known yet; neither is finite.
+            self.ln[child as usize] = if ln.is_nan() { f32::NEG_INFINITY } else { ln };
             let next = plan.unit[child as usize];
             if self.recurrent && next != NONE {
                 born.push(next);
