@@ -75,10 +75,6 @@ impl OnnxKernel {
         }
     }
 
-    pub(super) fn vocab_size(&self) -> usize {
-        self.signature.vocab_size
-    }
-
     pub(super) fn into_runner(self) -> Runner {
         self.runner
     }

@@ -5,6 +5,7 @@
 //! ([`graph::rewrite`]), and kept only if the scores stay. Kernels then run it: steps from states, windows
 //! or growing histories under the scheduler, or whole sentences.
 
+mod cell;
 mod cut;
 pub mod graph;
 pub mod head;
@@ -13,6 +14,7 @@ mod kernel;
 mod open;
 mod placement;
 mod prefix;
+mod product;
 mod probe;
 mod proto;
 pub mod runtime;
@@ -28,16 +30,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub use kernel::OnnxKernel;
 pub use session::Device;
 
+use self::cell::{CellKernel, Stack};
 use self::cut::Cut;
 use self::graph::Graph;
-use self::open::Opened;
+use self::open::{Opened, Way};
 use self::prefix::PrefixKernel;
 use self::sentence::SentenceScorer;
 use self::session::{Plan, Runner, Source};
 use self::signature::{Layout, Run, Signature};
 use self::window::WindowKernel;
 use super::schedule::Scheduler;
-use super::{Grain, LanguageModel, Limits, Scorer, Spec};
+use super::{Grain, LanguageModel, Limits, Scorer, Spec, StepKernel};
 use crate::tokens::{self, Vocab};
 use crate::{Error, Result};
 
@@ -51,6 +54,9 @@ pub struct OnnxOptions {
     /// Whether to run the output layer here rather than in ONNX Runtime ([`head`]), where that is
     /// possible; by itself, where it pays.
     pub split: Option<bool>,
+    /// Whether to run recurrent layers, and the output layer above them, here rather than in ONNX Runtime,
+    /// where that is possible; by itself, where it pays.
+    pub cell: Option<bool>,
     /// The vocabulary, where it is not as the model says.
     pub tokens: tokens::Choice,
 }
@@ -66,6 +72,8 @@ pub struct OnnxLm {
     starts: Arc<[u32]>,
     /// The model as it is run, where its output layer was split off.
     cut: Option<Cut>,
+    /// Its layers, where they are run here.
+    stack: Option<Arc<Stack>>,
     /// Scores depend on what is in the batch, so that a batch is one utterance.
     alone: bool,
     half: bool,
@@ -130,15 +138,20 @@ impl OnnxLm {
         };
         let starts = starts(&*spec.vocab, &signature);
         let model = open::Whole { graph: &run, source: &source, signature, plan };
-        let wanted = rewrite && !alone && options.split.unwrap_or(true);
-        let (signature, runner, cut) = match wanted {
-            true => model.cut(runner, &starts, options.split == Some(true))?,
-            false => (model.signature, runner, None),
+        let (signature, way) = match rewrite && !alone {
+            true => model.best(runner, &starts, options)?,
+            false => (model.signature, Way::Whole(runner)),
+        };
+        let (stack, cut, runner) = match way {
+            Way::Own(stack) => (Some(stack), None, None),
+            Way::Cut(cut, runner) => (None, Some(cut), Some(runner)),
+            Way::Whole(runner) => (None, None, Some(runner)),
         };
         Ok(Self {
             name: name.into(),
             starts,
             cut,
+            stack,
             half: plan.half,
             device: plan.device,
             graph,
@@ -146,16 +159,32 @@ impl OnnxLm {
             signature,
             spec,
             alone,
-            spare: Mutex::new(Some((plan, runner))),
+            spare: Mutex::new(runner.map(|runner| (plan, runner))),
         })
     }
 
-    /// A step kernel with a session of its own.
+    /// A step kernel that divides a step among so many threads.
     ///
     /// # Errors
-    /// If the model is not run in steps from states ([`Signature::run`]), or ONNX Runtime has no memory for
-    /// another session.
-    pub fn kernel(&self, threads: usize) -> Result<OnnxKernel> {
+    /// If the model is not run in steps from states ([`Signature::run`]), or there is no memory for another
+    /// session or no more threads.
+    pub fn kernel(&self, threads: usize) -> Result<Box<dyn StepKernel>> {
+        Ok(match self.own(threads)? {
+            Some(kernel) => Box::new(kernel),
+            None => Box::new(self.session(threads)?),
+        })
+    }
+
+    /// A kernel that runs the model's layers, where they are run here.
+    fn own(&self, threads: usize) -> Result<Option<CellKernel>> {
+        let kernel = |stack: &Arc<Stack>| {
+            CellKernel::new(self.name.clone(), self.signature.clone(), stack.clone(), threads)
+        };
+        self.stack.as_ref().map(kernel).transpose()
+    }
+
+    /// A step kernel with an ONNX Runtime session of its own.
+    fn session(&self, threads: usize) -> Result<OnnxKernel> {
         if self.signature.run != Run::Steps {
             return Err(Error::model(&self.graph.path, "is not run in steps from states"));
         }
@@ -201,6 +230,10 @@ impl LanguageModel for OnnxLm {
     }
 
     fn scorer(&self, limits: &Limits) -> Result<Box<dyn Scorer>> {
+        if let Some(kernel) = self.own(limits.threads)? {
+            let limits = Limits { alone: limits.alone || self.alone, ..limits.clone() };
+            return Ok(Box::new(Scheduler::new(kernel, &self.name, &limits)));
+        }
         let runner = self.runner(limits.threads)?;
         let parts = Parts {
             name: self.name.clone(),

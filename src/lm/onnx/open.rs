@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::task::Poll;
 
-use super::Parts;
+use super::cell::{self, CellKernel, Recognised, Stack};
 use super::cut::Cut;
 use super::graph::{Dtype, Edit, Graph, rewrite};
 use super::head::Head;
@@ -12,6 +12,7 @@ use super::kernel::OnnxKernel;
 use super::probe::{self, Facts};
 use super::session::{Device, Plan, Runner, Source};
 use super::signature::{Draft, Finding, Ids, Kind, Layout, Run, Signature, State};
+use super::{OnnxOptions, Parts};
 use crate::lm::{BOUNDARY, Job, Limits, Rows, Scores, StepKernel, Wanted};
 use crate::trie::{self, Trie};
 use crate::{Error, Result};
@@ -135,57 +136,121 @@ fn stage(source: &Source, edits: Vec<Edit>) -> Result<(Source, Graph)> {
     Ok((source, graph))
 }
 
+/// How a model is run, and with what.
+pub(super) enum Way {
+    /// Layers and output layer here.
+    Own(Arc<Stack>),
+    /// The output layer here, the rest by ONNX Runtime.
+    Cut(Cut, Runner),
+    /// All of it by ONNX Runtime.
+    Whole(Runner),
+}
+
 impl Whole<'_> {
-    /// Splits the output layer off where that keeps the scores and pays, or, `always`, where it can be
-    /// done at all.
+    /// The best way to run the model, where that keeps its scores and as far as `options` leave it open.
     ///
     /// # Errors
     /// If the whole model fails.
-    pub fn cut(
-        self,
-        runner: Runner,
+    pub fn best(
+        mut self,
+        mut runner: Runner,
         starts: &Arc<[u32]>,
-        always: bool,
-    ) -> Result<(Arc<Signature>, Runner, Option<Cut>)> {
-        let Self { graph, source, signature, plan } = self;
-        let pays = plan.device == Device::Cpu && Head::pays(signature.vocab_size);
-        if !(always || pays) {
-            return Ok((signature, runner, None));
+        options: &OnnxOptions,
+    ) -> Result<(Arc<Signature>, Way)> {
+        let cpu = self.plan.device == Device::Cpu;
+        let wanted = options.cell.unwrap_or(cpu && cell::pays()) && self.signature.run == Run::Steps;
+        if wanted {
+            let why = match cell::recognise(self.graph, &self.signature) {
+                Err(why) => why,
+                Ok(model) => {
+                    let expected = trial(&mut self.kernel(runner, None, starts), &self.signature)?;
+                    // No two copies of the weights more than there must be.
+                    match self.own(&model, &expected, starts) {
+                        Ok((stack, finding)) => {
+                            return Ok((self.told(finding), Way::Own(Arc::new(stack))));
+                        }
+                        Err(why) => {
+                            runner = Runner::new(self.source, self.plan)?;
+                            why
+                        }
+                    }
+                }
+            };
+            let value = "run by ONNX Runtime".to_owned();
+            self.signature = self.told(Finding { what: "layers", value, why });
         }
-        let Some((cut, hidden)) = Cut::new(source, graph, &signature, plan, starts) else {
-            return Ok((signature, runner, None));
+        if !options.split.unwrap_or(cpu && Head::pays(self.signature.vocab_size)) {
+            return Ok((self.signature, Way::Whole(runner)));
+        }
+        self.cut(runner, starts)
+    }
+
+    fn kernel(&self, runner: Runner, cut: Option<Cut>, starts: &Arc<[u32]>) -> OnnxKernel {
+        OnnxKernel::new("trial".into(), self.signature.clone(), runner, cut, starts.clone())
+    }
+
+    fn told(&self, finding: Finding) -> Arc<Signature> {
+        let mut signature = (*self.signature).clone();
+        signature.findings.push(finding);
+        Arc::new(signature)
+    }
+
+    /// Packs the layers of a recognised model and holds them against what ONNX Runtime gave.
+    fn own(
+        &self,
+        model: &Recognised,
+        expected: &[f32],
+        starts: &Arc<[u32]>,
+    ) -> Result<(Stack, Finding), String> {
+        let stack = cell::pack(self.source, self.graph, model, &self.signature, starts)?;
+        let stack = Arc::new(stack);
+        let kernel = CellKernel::new("trial".into(), self.signature.clone(), stack.clone(), 1);
+        let mut kernel = kernel.map_err(|error| error.to_string())?;
+        let got = trial(&mut kernel, &self.signature).map_err(|error| error.to_string())?;
+        drop(kernel);
+        let worst = worst(expected, &got).ok_or("its scores would not stay the same")?;
+        let stack = Arc::into_inner(stack).ok_or("it is in use")?;
+        let finding = cell::finding(&stack, worst);
+        Ok((stack, finding))
+    }
+
+    /// Splits the output layer off where that can be done and keeps the scores.
+    fn cut(self, runner: Runner, starts: &Arc<[u32]>) -> Result<(Arc<Signature>, Way)> {
+        let Some((cut, hidden)) = Cut::new(self.source, self.graph, &self.signature, self.plan, starts) else {
+            return Ok((self.signature, Way::Whole(runner)));
         };
-        let kernel =
-            |runner, cut| OnnxKernel::new("trial".into(), signature.clone(), runner, cut, starts.clone());
-        let (mut whole, mut split) = (kernel(runner, None), kernel(hidden, Some(cut.clone())));
-        let expected = trial(&mut whole)?;
-        let got = trial(&mut split).unwrap_or_default();
-        let apart = |(a, b): (&f32, &f32)| if a == b { 0.0 } else { f64::from((a - b).abs()) };
-        let pairs = || expected.iter().zip(&got);
-        // Said so that NaN is not near.
-        let near = |(a, b)| apart((a, b)) <= NEAR * (1.0 + f64::from(a.abs()) / 10.0);
-        if got.len() != expected.len() || !pairs().all(near) {
-            return Ok((signature, whole.into_runner(), None));
+        let mut whole = self.kernel(runner, None, starts);
+        let mut split = self.kernel(hidden, Some(cut.clone()), starts);
+        let expected = trial(&mut whole, &self.signature)?;
+        let got = trial(&mut split, &self.signature).unwrap_or_default();
+        match worst(&expected, &got) {
+            None => Ok((self.signature, Way::Whole(whole.into_runner()))),
+            Some(worst) => Ok((self.told(Cut::finding(worst)), Way::Cut(cut, split.into_runner()))),
         }
-        let worst = pairs().map(apart).fold(0.0, f64::max);
-        drop(whole);
-        let mut told = (*signature).clone();
-        told.findings.push(Cut::finding(worst));
-        Ok((Arc::new(told), split.into_runner(), Some(cut)))
     }
 }
 
-/// Scores of some tokens and of all word starts after a few histories of one and of two tokens.
-fn trial(kernel: &mut OnnxKernel) -> Result<Vec<f32>> {
+/// The largest difference of two lists of scores; `None` where one is too large.
+fn worst(expected: &[f32], got: &[f32]) -> Option<f64> {
+    let apart = |(a, b): (&f32, &f32)| if a == b { 0.0 } else { f64::from((a - b).abs()) };
+    let pairs = || expected.iter().zip(got);
+    // Said so that NaN is not near.
+    let near = |(a, b)| apart((a, b)) <= NEAR * (1.0 + f64::from(a.abs()) / 10.0);
+    let all = got.len() == expected.len() && pairs().all(near);
+    all.then(|| pairs().map(apart).fold(0.0, f64::max))
+}
+
+/// Scores of some tokens and of all word starts after a few histories of one to three tokens.
+fn trial(kernel: &mut dyn StepKernel, signature: &Signature) -> Result<Vec<f32>> {
     const ROWS: u32 = 5;
     const EACH: u32 = 7;
-    let size = kernel.vocab_size() as u32;
+    let size = signature.vocab_size as u32;
     kernel.reserve(ROWS as usize)?;
     (0..ROWS).for_each(|state| kernel.reset(state));
     let states: Vec<u32> = (0..ROWS).collect();
     let offsets: Vec<u32> = (0..=ROWS).map(|row| row * (EACH + 1)).collect();
     let mut all = Vec::new();
-    for step in 0..2 {
+    for step in 0..3 {
         let tokens: Vec<u32> = (0..ROWS).map(|row| (step * 31 + row * 7919) % size).collect();
         let wanted = (0..ROWS)
             .flat_map(|row| (0..EACH).map(move |at| (row * 977 + at * 104_729) % size).chain([BOUNDARY]));

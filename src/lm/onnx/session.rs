@@ -410,6 +410,22 @@ fn integers<'a>(ids: &Ids, shape: &[usize], values: Cow<'a, [i64]>) -> Result<Se
     })
 }
 
+/// The values of outputs that no input changes.
+///
+/// # Errors
+/// If there is no ONNX Runtime, or it cannot make them.
+pub(super) fn constants(source: &Source, names: &[String]) -> Result<Vec<Vec<f32>>> {
+    let environment = runtime::environment()?;
+    let changed = source.changed()?;
+    let fail = |what: String| Error::model(&source.path, format!("its weights cannot be read: {what}"));
+    let plan = Plan { device: Device::Cpu, threads: 1, half: false };
+    let mut session = session(environment, source, changed.as_deref(), plan)
+        .map_err(|e| fail(one_line(e.message())))?;
+    let outputs = session.run(Inputs::new()).map_err(|e| fail(one_line(e.message())))?;
+    let values = names.iter().map(|name| extract(outputs.get(name), name).map(|(_, values)| values.to_vec()));
+    values.collect::<Result<_, _>>().map_err(fail)
+}
+
 fn session(
     environment: &ort::environment::Environment,
     source: &Source,

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use prost::Message;
 
 pub use types::{Dim, Dtype, Value, Weight};
-pub use values::values;
+pub use values::{values, values_in};
 pub use walk::{Ending, Projection, Walk, attribute};
 pub use wire::{Edit, apply};
 

@@ -15,9 +15,17 @@ use crate::{Error, Result};
 /// # Errors
 /// If there is no such weight of that type, or its values are damaged or missing.
 pub fn values(path: &Path, name: &str) -> Result<Vec<f32>> {
-    let fail = |what: &str| Error::model(path, format!("weight `{}` {what}", name.escape_debug()));
     let model = std::fs::read(path).map_err(|e| Error::io(path, e))?;
-    let graph = proto::Fields(&model).find_map(|(tag, body)| body.filter(|_| tag == 7)).unwrap_or_default();
+    values_in(&model, path, name)
+}
+
+/// As [`values`], of a model whose bytes are at hand.
+///
+/// # Errors
+/// As [`values`].
+pub fn values_in(model: &[u8], path: &Path, name: &str) -> Result<Vec<f32>> {
+    let fail = |what: &str| Error::model(path, format!("weight `{}` {what}", name.escape_debug()));
+    let graph = proto::Fields(model).find_map(|(tag, body)| body.filter(|_| tag == 7)).unwrap_or_default();
     let mut tensors = proto::Fields(graph).filter(|&(tag, _)| tag == 5).filter_map(|(_, body)| body);
     let named =
         |tensor: &&[u8]| proto::Fields(tensor).any(|(tag, body)| tag == 8 && body == Some(name.as_bytes()));

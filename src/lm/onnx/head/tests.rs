@@ -33,9 +33,7 @@ impl Layer {
 
     fn head(&self, tiles: Tiles) -> Head {
         let weight = |token: usize, k: usize| self.weight[token * self.width + k];
-        let mut head = Head::pack(self.width, self.vocabulary, weight, |token| self.bias[token], starts);
-        head.tiles = tiles;
-        head
+        Head::pack_for(tiles, self.width, self.vocabulary, weight, |token| self.bias[token], starts)
     }
 
     fn ln(&self, hidden: &[f32], token: u32) -> f64 {
@@ -59,16 +57,6 @@ impl Layer {
     }
 }
 
-fn all_tiles() -> Vec<Tiles> {
-    let mut all = vec![Tiles::Portable, Tiles::best()];
-    #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-        all.push(Tiles::Avx2);
-    }
-    all.dedup();
-    all
-}
-
 /// Between none and three wanted tokens a row, the mass of starts now and then.
 fn wants(rows: usize, vocabulary: usize) -> (Vec<u32>, Vec<u32>) {
     let (mut tokens, mut offsets) = (Vec::new(), vec![0]);
@@ -88,7 +76,7 @@ fn as_sums_in_f64_for_any_number_of_rows() {
         [(1, 1, 1.0), (5, 31, 1.0), (24, 33, 6.0), (40, 200, 0.3), (7, 64, 40.0)]
     {
         let layer = Layer::new(width, vocabulary, spread);
-        for tiles in all_tiles() {
+        for tiles in Tiles::all() {
             let head = layer.head(tiles);
             let mut scratch = Scratch::default();
             for rows in [0, 1, 2, 3, 4, 5, 11, 12, 13, 23, 25, 40] {
@@ -115,7 +103,7 @@ fn a_row_has_the_same_bits_in_any_company() {
     let layer = Layer::new(37, 101, 1.0);
     let hidden = numbers(30 * 37, 5);
     let (tokens, offsets) = ((0..30).map(|row| row * 3).collect::<Vec<_>>(), (0..=30).collect::<Vec<_>>());
-    for tiles in all_tiles() {
+    for tiles in Tiles::all() {
         let head = layer.head(tiles);
         let run = |rows: std::ops::Range<usize>| {
             let mut out = vec![0.0; rows.len()];
@@ -135,7 +123,7 @@ fn a_row_has_the_same_bits_in_any_company() {
 #[test]
 fn large_and_broken_logits() {
     let layer = Layer::new(2, 70, 300.0);
-    for tiles in all_tiles() {
+    for tiles in Tiles::all() {
         let head = layer.head(tiles);
         let mut out = [0.0; 3];
         let hidden = [1.0, -0.5, f32::NAN, 0.0, 0.7, f32::INFINITY];

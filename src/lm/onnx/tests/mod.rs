@@ -76,7 +76,7 @@ fn expected(name: &str) -> Vec<(Vec<u32>, Vec<f64>)> {
 }
 
 /// Scores all sentences side by side, each in the state of its own number.
-fn score(kernel: &mut OnnxKernel, bos: u32, sentences: &[&[u32]]) -> Vec<Vec<f32>> {
+fn score(kernel: &mut dyn StepKernel, bos: u32, sentences: &[&[u32]]) -> Vec<Vec<f32>> {
     kernel.reserve(sentences.len()).unwrap();
     let mut scores = vec![Vec::new(); sentences.len()];
     (0..sentences.len() as u32).for_each(|state| kernel.reset(state));
@@ -264,7 +264,7 @@ fn large_steps_in_parts_boundaries_and_carried_states() {
     let mut other = lm.kernel(1).unwrap();
     other.reserve(1).unwrap();
     other.load(0, &carried).unwrap();
-    let next = |kernel: &mut OnnxKernel, state: u32| {
+    let next = |kernel: &mut dyn StepKernel, state: u32| {
         let mut out = [0.0];
         let rows = Rows { tokens: &[5], from: &[state], to: &[state] };
         kernel.run(rows, Wanted { tokens: &[7], offsets: &[0, 1] }, &mut out).unwrap();

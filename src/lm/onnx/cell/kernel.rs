@@ -1,0 +1,110 @@
+//! The step kernel of models whose layers are run here.
+
+use std::sync::Arc;
+
+use super::super::kernel::known;
+use super::super::product::Crew;
+use super::super::signature::Signature;
+use super::stack::{Arena, Saved, Scratch, Stack};
+use crate::lm::{Carry, Rows, StepKernel, Wanted};
+use crate::{Error, Result};
+
+/// Runs a [`Stack`] step by step.
+pub struct CellKernel {
+    lm: Arc<str>,
+    signature: Arc<Signature>,
+    stack: Arc<Stack>,
+    arena: Arena,
+    scratch: Scratch,
+    crew: Crew,
+}
+
+/// A state on its way from one utterance to the next, and whose it is.
+struct Held(Arc<Stack>, Saved);
+
+impl CellKernel {
+    /// A kernel that divides a step among so many threads.
+    ///
+    /// # Errors
+    /// If the system has no more threads.
+    pub fn new(lm: Arc<str>, signature: Arc<Signature>, stack: Arc<Stack>, threads: usize) -> Result<Self> {
+        let (arena, crew) = (Arena::new(&stack), Crew::new(threads)?);
+        Ok(Self { lm, signature, stack, arena, scratch: Scratch::default(), crew })
+    }
+
+    fn check(&self, states: &[&[u32]], tokens: &[u32], wanted: Wanted<'_>, out: usize) -> Result<()> {
+        let count = self.arena.count();
+        let rows = states[0].len();
+        let there = states.iter().all(|states| {
+            states.len() == rows && states.iter().all(|&state| (state as usize) < count)
+        });
+        if !there || !wanted.fits(rows, out) {
+            return Err(Error::Internal(format!("{}: rows that do not fit the states", self.lm)));
+        }
+        known(tokens, wanted, &self.signature).map_err(|what| self.fail(what))
+    }
+
+    fn fail(&self, what: String) -> Error {
+        Error::Inference { lm: self.lm.to_string(), what }
+    }
+}
+
+impl StepKernel for CellKernel {
+    fn window(&self) -> Option<usize> {
+        None
+    }
+
+    fn reserve(&mut self, count: usize) -> Result<()> {
+        if self.arena.reserve(&self.stack, count) {
+            return Ok(());
+        }
+        Err(self.fail(format!("no memory for {count} states; lower --jobs or the batch size")))
+    }
+
+    fn reset(&mut self, state: u32) {
+        self.arena.reset(&self.stack, state);
+    }
+
+    fn load(&mut self, state: u32, carry: &Carry) -> Result<()> {
+        let held = carry.0.downcast_ref::<Held>().filter(|held| Arc::ptr_eq(&held.0, &self.stack));
+        let held = held.ok_or_else(|| self.fail("a carried state is another model's".to_owned()))?;
+        self.arena.load(&self.stack, state, &held.1);
+        Ok(())
+    }
+
+    fn save(&self, state: u32) -> Carry {
+        Carry(Arc::new(Held(self.stack.clone(), self.arena.save(&self.stack, state))))
+    }
+
+    fn run(&mut self, rows: Rows<'_>, wanted: Wanted<'_>, out: &mut [f32]) -> Result<()> {
+        let n = rows.tokens.len();
+        if rows.from.len() != n {
+            return Err(Error::Internal(format!("{}: rows that do not fit the states", self.lm)));
+        }
+        self.check(&[rows.from, rows.to], rows.tokens, wanted, out.len())?;
+        if let Some(error) = crate::faults::io("onnx::run") {
+            return Err(self.fail(error.to_string()));
+        }
+        for first in (0..n).step_by(MOST_ROWS) {
+            let part = first..(first + MOST_ROWS).min(n);
+            let wanted = Wanted { offsets: &wanted.offsets[first..=part.end], ..wanted };
+            let rows = Rows {
+                tokens: &rows.tokens[part.clone()],
+                from: &rows.from[part.clone()],
+                to: &rows.to[part],
+            };
+            self.stack.step(rows, wanted, out, &mut self.arena, &mut self.scratch, &self.crew);
+        }
+        Ok(())
+    }
+
+    fn again(&mut self, states: &[u32], wanted: Wanted<'_>, out: &mut [f32]) -> Option<Result<()>> {
+        let checked = self.check(&[states], &[], wanted, out.len());
+        Some(checked.map(|()| {
+            self.stack.again(states, wanted, out, &mut self.arena, &mut self.scratch, &self.crew);
+        }))
+    }
+}
+
+/// Larger steps are run in parts: more rows make a product no faster, and take memory.
+const MOST_ROWS: usize = 512;

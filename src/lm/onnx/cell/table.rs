@@ -1,0 +1,131 @@
+//! What the first layer makes of each token: its input weights times the token's embedding, plus biases.
+//! It depends on the token alone, so that each is computed once, when it is first met, for all workers.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::super::head::Head;
+use super::super::product::{Crew, Epilogue, Matrix, PANEL, PIECE, Panel, Rows, Tiles};
+use super::layer::{Weights, panel_by_panel};
+
+/// A first layer's input weights, and the products known so far.
+pub struct Table {
+    matrix: Matrix,
+    bias: Vec<Panel>,
+    embedding: Embedding,
+    known: Vec<OnceLock<Box<[Panel]>>>,
+    /// How many more may be kept.
+    left: AtomicUsize,
+}
+
+/// Where the vectors of tokens are.
+pub enum Embedding {
+    /// Here, `[tokens, width]`.
+    Own(Vec<f32>),
+    /// They are the rows of the output matrix.
+    Tied,
+}
+
+/// A step's products that the table has no room for, by token.
+pub type Fresh = Vec<(u32, Box<[Panel]>)>;
+
+impl Table {
+    /// An empty table of the first layer's products for `tokens` tokens, of which it keeps at most `bytes`.
+    pub fn new(tiles: Tiles, first: &Weights, embedding: Embedding, tokens: usize, bytes: usize) -> Self {
+        let panels = first.panels();
+        let row = panels * size_of::<Panel>();
+        let rows = first.rows();
+        let weight = |output: usize, column| first.of_input(rows[output].0, column);
+        Self {
+            matrix: Matrix::pack(tiles, first.input.next_multiple_of(PIECE), panels, weight),
+            bias: panel_by_panel(panels, |output| first.bias(rows[output])),
+            embedding,
+            known: std::iter::repeat_with(OnceLock::new).take(tokens).collect(),
+            left: AtomicUsize::new(bytes / row.max(1)),
+        }
+    }
+
+    /// Bytes without what is computed later.
+    pub fn bytes(&self) -> usize {
+        let own = match &self.embedding {
+            Embedding::Own(values) => size_of_val(&**values),
+            Embedding::Tied => 0,
+        };
+        self.matrix.bytes() + own + size_of_val(&*self.known)
+    }
+
+    /// Computes what is missing for these tokens; gives back what could not be kept.
+    pub fn learn(&self, tokens: &[u32], head: &Head, crew: &Crew, rows: &mut Rows) -> Fresh {
+        let missing = tokens.iter().copied().filter(|&token| self.known[token as usize].get().is_none());
+        let mut missing: Vec<u32> = missing.collect();
+        if missing.is_empty() {
+            return Fresh::new();
+        }
+        missing.sort_unstable();
+        missing.dedup();
+        let width = self.matrix.width();
+        let mut vectors = vec![0.0; missing.len() * width];
+        for (&token, vector) in missing.iter().zip(vectors.chunks_exact_mut(width)) {
+            self.look_up(token as usize, head, vector);
+        }
+        let (pieces, _) = vectors.as_chunks();
+        rows.pack(&self.matrix, missing.len(), crew, |row, piece| &pieces[row * width / PIECE + piece]);
+        // Panel by panel.
+        let mut products = vec![Panel::ZERO; missing.len() * self.bias.len()];
+        crew.share(products.chunks_exact_mut(missing.len()).enumerate(), |(panel, out)| {
+            self.matrix.run(panel, rows, &mut Keep { bias: &self.bias[panel], out });
+        });
+        let mut fresh = Fresh::new();
+        for (row, &token) in missing.iter().enumerate() {
+            let panels = (0..self.bias.len()).map(|panel| products[panel * missing.len() + row]).collect();
+            let room = |left: usize| left.checked_sub(1);
+            if self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_ok() {
+                // Another worker may have been faster, with the same bits.
+                let _ = self.known[token as usize].set(panels);
+            } else {
+                fresh.push((token, panels));
+            }
+        }
+        fresh
+    }
+
+    /// The products of a token after [`Table::learn`].
+    pub fn row<'a>(&'a self, token: u32, fresh: &'a Fresh) -> &'a [Panel] {
+        match self.known[token as usize].get() {
+            Some(row) => row,
+            None => fresh.binary_search_by_key(&token, |(token, _)| *token).map_or(&[], |at| &fresh[at].1),
+        }
+    }
+
+    fn look_up(&self, token: usize, head: &Head, vector: &mut [f32]) {
+        match &self.embedding {
+            Embedding::Own(values) => {
+                let width = values.len() / self.known.len();
+                vector[..width].copy_from_slice(&values[token * width..(token + 1) * width]);
+            }
+            Embedding::Tied => {
+                let width = head.width();
+                for (k, value) in vector[..width].iter_mut().enumerate() {
+                    *value = head.matrix().weight(token, k);
+                }
+            }
+        }
+    }
+}
+
+/// Stores products with biases added.
+struct Keep<'a> {
+    bias: &'a Panel,
+    out: &'a mut [Panel],
+}
+
+impl Epilogue for Keep<'_> {
+    #[inline(always)]
+    fn finish<const FUSED: bool>(&mut self, first: usize, tile: &mut [Panel]) {
+        for (out, Panel(products)) in self.out[first..].iter_mut().zip(tile) {
+            for lane in 0..PANEL {
+                out.0[lane] = products[lane] + self.bias.0[lane];
+            }
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! The threads of one step: they wait between steps, and a step is divided among them.
+
+use std::sync::{Mutex, PoisonError};
+
+use crate::{Error, Result};
+
+/// The thread that asks, and some that help it.
+///
+/// rayon-core and nothing of its own: lending borrowed data to threads that live on takes `unsafe`.
+pub struct Crew {
+    helpers: Option<rayon_core::ThreadPool>,
+}
+
+impl Crew {
+    /// So many threads, the asking one among them.
+    ///
+    /// # Errors
+    /// If the system has no more threads.
+    pub fn new(threads: usize) -> Result<Self> {
+        if threads < 2 {
+            return Ok(Self::alone());
+        }
+        let builder = rayon_core::ThreadPoolBuilder::new().num_threads(threads - 1);
+        let helpers = builder.thread_name(|number| format!("step-{number}")).build();
+        let helpers = helpers
+            .map_err(|error| Error::Runtime(format!("{threads} threads: {error}; lower --jobs")))?;
+        Ok(Self { helpers: Some(helpers) })
+    }
+
+    /// Nobody but the thread that asks.
+    pub fn alone() -> Self {
+        Self { helpers: None }
+    }
+
+    /// Works on all items, on each once, whoever comes first.
+    pub fn share<T: Send>(&self, items: impl Iterator<Item = T> + Send, work: impl Fn(T) + Sync) {
+        let Some(helpers) = &self.helpers else { return items.for_each(work) };
+        let items = Mutex::new(items);
+        let next = || items.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let all = || {
+            while let Some(item) = next() {
+                work(item);
+            }
+        };
+        helpers.in_place_scope(|scope| {
+            for _ in 0..helpers.current_num_threads() {
+                scope.spawn(|_| all());
+            }
+            all();
+        });
+    }
+}

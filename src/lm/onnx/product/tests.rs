@@ -1,0 +1,82 @@
+//! Products against plain sums in f64.
+
+use super::*;
+
+struct Keep<'a>(&'a mut [[f32; PANEL]]);
+
+impl Epilogue for Keep<'_> {
+    fn finish<const FUSED: bool>(&mut self, first: usize, tile: &mut [Panel]) {
+        for (out, Panel(products)) in self.0[first..].iter_mut().zip(tile) {
+            assert!(out[0].is_nan(), "a row is finished once");
+            *out = *products;
+        }
+    }
+}
+
+fn value(at: usize) -> f32 {
+    ((at.wrapping_mul(2_654_435_761) >> 7) % 2_001) as f32 / 1e3 - 1.0
+}
+
+#[test]
+fn as_sums_in_f64_and_alike_for_any_number_of_rows_and_threads() {
+    let (width, panels, most) = (40, 3, 40);
+    let rows: Vec<[f32; PIECE]> =
+        (0..most * width / PIECE).map(|at| std::array::from_fn(|i| value(at * PIECE + i))).collect();
+    let flat = rows.as_flattened();
+    for tiles in Tiles::all() {
+        let matrix = Matrix::pack(tiles, width, panels, |output, column| value(output * 977 + column * 31));
+        let run = |count: usize, from: usize, crew: &Crew| {
+            let mut packed = Rows::default();
+            packed.pack(&matrix, count, crew, |row, piece| &rows[(from + row) * width / PIECE + piece]);
+            let mut all = vec![vec![[f32::NAN; PANEL]; count]; panels];
+            let parts = all.iter_mut().enumerate();
+            crew.share(parts, |(panel, out)| matrix.run(panel, &packed, &mut Keep(out)));
+            all
+        };
+        let whole = run(most, 0, &Crew::alone());
+        for row in 0..most {
+            for output in 0..panels * PANEL {
+                let of = |column: usize| f64::from(flat[row * width + column]);
+                let terms = (0..width).map(|column| of(column) * f64::from(matrix.weight(output, column)));
+                let want: f64 = terms.sum();
+                let got = whole[output / PANEL][row][output % PANEL];
+                assert!((f64::from(got) - want).abs() < 1e-5, "{tiles:?}: {got}, not {want}");
+                let alone = matrix.dot(output, flat[row * width..(row + 1) * width].iter().copied());
+                assert_eq!(alone.to_bits(), got.to_bits(), "{tiles:?}");
+            }
+        }
+        let crews = [Crew::alone(), Crew::new(2).unwrap(), Crew::new(3).unwrap()];
+        for count in 0..=30 {
+            for (crew, from) in crews.iter().zip([3, 0, 10]) {
+                let part = run(count, from, crew);
+                for (part, whole) in part.iter().zip(&whole) {
+                    assert_eq!(part[..], whole[from..from + count], "{tiles:?}, {count} rows");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn blocks_are_all_rows_in_order() {
+    for tiles in Tiles::all() {
+        for count in 0..100 {
+            let rows: Vec<usize> = tiles.blocks(count).flatten().collect();
+            assert_eq!(rows, (0..count).collect::<Vec<_>>());
+            let sizes = || tiles.blocks(count).map(|block| block.len());
+            assert!(sizes().max().unwrap_or(0) <= sizes().min().unwrap_or(0) + 1);
+        }
+    }
+}
+
+#[test]
+fn a_panic_of_one_thread_is_a_panic_of_all() {
+    let crew = Crew::new(2).unwrap();
+    let broken = std::panic::AssertUnwindSafe(|| crew.share(0..100, |item| assert!(item != 57)));
+    assert!(std::panic::catch_unwind(broken).is_err());
+    let sum = std::sync::atomic::AtomicUsize::new(0);
+    crew.share(0..100, |item| {
+        sum.fetch_add(item, std::sync::atomic::Ordering::Relaxed);
+    });
+    assert_eq!(sum.into_inner(), 4950);
+}
