@@ -96,6 +96,7 @@ mod tests {
             text: Some("a \"b\"".into()),
             confidence: Some(0.5),
             words: vec![word("a"), word("\"b\"")],
+            best_only: Some(3),
             posteriors: vec![0.75, 0.25],
             took_ms: Some(1.5),
         };
