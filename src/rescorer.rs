@@ -52,6 +52,7 @@ pub struct Rescorer {
 }
 
 /// What a rescorer and all its workers share.
+#[derive(Clone)]
 struct Shared {
     lms: Vec<Lm>,
     combination: Combination,
@@ -71,6 +72,7 @@ struct Shared {
 }
 
 /// One model with its name and the text it wants.
+#[derive(Clone)]
 struct Lm {
     name: Name,
     oov: Name,
@@ -122,6 +124,25 @@ impl Rescorer {
             members.push(Member::new(scorer));
         }
         Ok(Worker { shared: self.shared.clone(), members, flights: Vec::new(), filling: None })
+    }
+
+    /// The same models and weights, with so many threads inside a step ([`Builder::threads`]).
+    pub fn with_threads(&self, threads: usize) -> Self {
+        let mut shared = (*self.shared).clone();
+        shared.limits.threads = builder::cores(threads);
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// The same models and weights, for those who want everything scored (`None`) or only the winner
+    /// ([`Builder::best_only`]).
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the risk is no share, or the tail no distribution.
+    pub fn with_best_only(&self, best_only: Option<BestOnly>) -> Result<Self> {
+        if let Some(best_only) = &best_only {
+            best_only.check()?;
+        }
+        Ok(Self { shared: Arc::new(Shared { best_only, ..(*self.shared).clone() }) })
     }
 
     /// Names of the models, in the order they were added.

@@ -21,7 +21,7 @@ use crate::{Error, Result};
 
 /// Latency, throughput and memory on lists of your own
 ///
-/// Latency: one utterance at a time on one worker. Throughput: all of them on all workers.
+/// Latency: one utterance at a time on one worker that has all cores. Throughput: all of them on all workers.
 /// Raw tokens are what scoring each hypothesis alone would feed; distinct histories are what
 /// was fed.
 #[derive(clap::Args, Debug)]
@@ -77,7 +77,8 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
     let opened = Instant::now();
     let best_only = arguments.best.best_only(&config)?;
     let rescorer = arguments.models.builder(&config)?.best_only(best_only.clone()).build()?;
-    let mut worker = rescorer.worker()?;
+    let alone = rescorer.with_threads(arguments.models.threads);
+    let mut worker = alone.worker()?;
     let start_up = opened.elapsed();
     let mut utterances = Vec::new();
     let own = OwnNames::new(rescorer.names().cloned());
@@ -99,13 +100,13 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
     for utterance in utterances.iter().take(5) {
         one(&mut worker, utterance)?;
     }
-    let single = latency(&rescorer, &utterances, &bar)?;
+    let single = latency(&alone, &utterances, &bar)?;
     bar.finish_and_clear();
     let jobs = arguments.models.workers(arguments.jobs, &config)?;
     let saturated = throughput(&rescorer, &utterances, jobs)?;
     let beside = match best_only {
         Some(_) => {
-            let whole = arguments.models.builder(&config)?.build()?;
+            let whole = rescorer.with_best_only(None)?;
             Some(compare(&saturated, &throughput(&whole, &utterances, jobs)?, &utterances))
         }
         None => None,

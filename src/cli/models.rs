@@ -90,6 +90,9 @@ pub struct ModelArgs {
     /// Most histories in one step of a neural model
     #[arg(long, alias = "batch-cells", value_name = "NUM", default_value_t = 128, help_heading = "Limits")]
     pub batch_rows: usize,
+    /// Threads inside one step of a neural model (0: one, or one per core for the only worker)
+    #[arg(long, value_name = "NUM", default_value_t = 0, help_heading = "Limits")]
+    pub threads: usize,
     /// Memory for histories of earlier utterances, of each worker and neural model
     ///
     /// The first words of sentences come again. 0: none are kept; --deterministic keeps none either.
@@ -240,10 +243,9 @@ impl ModelArgs {
             .builder(&onnx, &self.load.options())?
             .rows(self.batch_rows)
             .cache(self.cache_mib << 20)
-            .threads(if large(config) {
-                std::thread::available_parallelism().map_or(1, usize::from)
-            } else {
-                1
+            .threads(match self.threads {
+                0 if large(config) => 0,
+                threads => threads.max(1),
             })
             .deterministic(self.deterministic)
             .markers(self.markers());
@@ -254,6 +256,15 @@ impl ModelArgs {
             }
         }
         Ok(builder)
+    }
+
+    /// The same for the only worker, or for one utterance at a time: a step has all cores, unless
+    /// `--threads` says otherwise.
+    ///
+    /// # Errors
+    /// If a model cannot be used.
+    pub fn single(&self, config: &Config) -> Result<Builder> {
+        Ok(self.builder(config)?.threads(self.threads))
     }
 
     /// The device named.

@@ -138,7 +138,7 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
     let workers = arguments.models.workers(arguments.jobs, &config)?;
     let mut options = arguments.options(workers)?;
     options.calibration = arguments.calibration(&config, messages)?;
-    let rescorer = arguments.rescorer(&config, options.deadline)?;
+    let rescorer = arguments.rescorer(&config, options.deadline, workers)?;
     let kept = arguments.formats.kept(options.max_line_bytes);
     let Opened { mut lists, given, references, format } = arguments.formats.open(&arguments.input, kept)?;
     // What comes out is known without reading, unless the content has to tell.
@@ -330,9 +330,10 @@ impl Args {
         }
     }
 
-    fn rescorer(&self, config: &Config, deadline: Option<Duration>) -> Result<Rescorer> {
+    fn rescorer(&self, config: &Config, deadline: Option<Duration>, workers: usize) -> Result<Rescorer> {
         let best_only = self.best.best_only(config)?;
-        self.models.builder(config)?.deadline(deadline).best_only(best_only).build()
+        let builder = if workers == 1 { self.models.single(config)? } else { self.models.builder(config)? };
+        builder.deadline(deadline).best_only(best_only).build()
     }
 
     /// A progress bar, if people watch and the file's size says how far it is.
