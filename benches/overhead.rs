@@ -38,12 +38,16 @@ fn overhead(criterion: &mut Criterion) {
             black_box(out.len())
         });
     });
-    let (rows, again) = worker.work().iter().fold((0, 0), |sum, (_, work)| (sum.0 + work.rows, sum.1 + work.hits));
+    let (rows, again) =
+        worker.work().iter().fold((0, 0), |sum, (_, work)| (sum.0 + work.rows, sum.1 + work.hits));
     assert!(rows > 0 && again > 0, "the network answers for {rows} histories and {again} kept ones");
     for (name, rescorer) in [
         ("rescore", builder().cache(0).build().unwrap()),
         ("rescore, histories kept", rescorer),
-        ("rescore, only the winner", builder().cache(0).best_only(Some(BestOnly::default())).build().unwrap()),
+        (
+            "rescore, only the winner",
+            builder().cache(0).best_only(Some(BestOnly::default())).build().unwrap(),
+        ),
     ] {
         let mut worker = rescorer.worker().unwrap();
         group.bench_function(name, |b| {

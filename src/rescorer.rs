@@ -217,18 +217,16 @@ impl Shared {
     /// As for ranking: a weighted feature is missing.
     fn recipe(&self, utterance: &Utterance, sheet: &Sheet) -> Result<Option<(Recipe, Vec<f64>)>> {
         let formula = self.combination.formula(utterance, &[]);
-        if formula.first_pass_only || !self.combination.missing.is_empty() || utterance.hypotheses.is_empty() {
+        if formula.first_pass_only || !self.combination.missing.is_empty() || utterance.hypotheses.is_empty()
+        {
             return Ok(None);
         }
-        let weight = |name: &str| {
-            formula.terms.iter().filter(|term| *term.0 == *name).map(|term| term.1).sum::<f64>()
-        };
+        let weight =
+            |name: &str| formula.terms.iter().filter(|term| *term.0 == *name).map(|term| term.1).sum::<f64>();
         let mixed = |at: usize| self.lambda[at].is_some();
         let racing: Vec<usize> = (0..self.lms.len()).filter(|&at| sheet.races(at)).collect();
-        let racers: Vec<_> = racing
-            .iter()
-            .map(|&at| (at, if mixed(at) { 0.0 } else { weight(&self.lms[at].name) }))
-            .collect();
+        let racers: Vec<_> =
+            racing.iter().map(|&at| (at, if mixed(at) { 0.0 } else { weight(&self.lms[at].name) })).collect();
         let mix_races = racing.iter().any(|&at| mixed(at));
         let members = self.lambda.iter().enumerate().filter_map(|(at, lambda)| Some((at, (*lambda)?)));
         let recipe = Recipe {

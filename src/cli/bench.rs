@@ -200,7 +200,11 @@ type Outcome = (Vec<(Name, Work)>, Vec<(usize, Vec<u32>)>);
 
 fn compare(part: &Part, whole: &Part, utterances: &[Utterance]) -> Beside {
     let rows = |work: &Work| work.rows.max(1) as f64;
-    let saved = part.work.iter().zip(&whole.work).map(|((name, part), (_, whole))| (name.clone(), rows(whole) / rows(part)));
+    let saved = part
+        .work
+        .iter()
+        .zip(&whole.work)
+        .map(|((name, part), (_, whole))| (name.clone(), rows(whole) / rows(part)));
     let equal = part.winners.iter().zip(&whole.winners).filter(|(a, b)| a == b).count();
     let mut wer = Scorer::words();
     let (mut words, mut errors, mut all) = (0, 0, 0);
@@ -225,7 +229,8 @@ fn compare(part: &Part, whole: &Part, utterances: &[Utterance]) -> Beside {
 
 impl std::fmt::Display for Beside {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let saved: Vec<String> = self.saved.iter().map(|(name, times)| format!("{name} {times:.2}")).collect();
+        let saved: Vec<String> =
+            self.saved.iter().map(|(name, times)| format!("{name} {times:.2}")).collect();
         write!(
             f,
             "beside everything scored: {} times fewer histories, {:.2} times as fast, {:.2} % equal winners",

@@ -269,7 +269,8 @@ impl Args {
         let Some(out) = out.filter(|out| !matches!(out, Format::Jsonl | Format::Json)) else {
             return Ok(());
         };
-        let alone = self.nbest == 1 || self.keep_scores || matches!(out, Format::Trn | Format::Ref | Format::Ctm);
+        let alone =
+            self.nbest == 1 || self.keep_scores || matches!(out, Format::Trn | Format::Ref | Format::Ctm);
         if self.best.best_only && !alone {
             return Err(Error::Config(format!(
                 "--best-only leaves hypotheses without a total, and `{out}` has no place to say so; add --nbest 1, \

@@ -324,10 +324,7 @@ fn mixed(mut paths: Vec<Path<'_>>, shared: &Shared) -> f64 {
 
 /// ln of one word's mixture: for each member its share, the word's tokens, whether it knows the word, and
 /// ln p. A word that only some know is scored by those alone; one that nobody knows by all, with the penalty.
-pub(super) fn blend(
-    members: impl Iterator<Item = (f64, u32, bool, f64)> + Clone,
-    unk_penalty: f64,
-) -> f64 {
+pub(super) fn blend(members: impl Iterator<Item = (f64, u32, bool, f64)> + Clone, unk_penalty: f64) -> f64 {
     let known = members.clone().any(|member| member.2);
     let counted = members.filter(|&(_, tokens, knows, _)| tokens > 0 && (knows || !known));
     let counted = counted.map(|(lambda, _, knows, ln)| (lambda, if knows { ln } else { ln + unk_penalty }));

@@ -14,7 +14,7 @@ pub struct Fitted {
     pub tail: Tail,
     /// Lists it was learnt on.
     pub lists: usize,
-    /// For each margin of the tail, infinity last: the share of words that were scored.
+    /// For each margin of the tail, infinity last: the share of histories, in words, that were run.
     pub scored: Vec<f64>,
 }
 
@@ -68,8 +68,10 @@ impl Rescorer {
         }
         let mut scored = Vec::new();
         let right: Vec<_> = replays.iter().map(|replay| replay.run(&tail, f64::INFINITY, None)).collect();
-        let words: usize = replays.iter().map(|replay| replay.sheet.len() - 1).sum();
-        let share = |runs: &[(Option<usize>, usize)]| runs.iter().map(|run| run.1).sum::<usize>() as f64 / words as f64;
+        let histories: usize = replays.iter().map(|replay| replay.sheet.histories()).sum();
+        let share = |runs: &[(Option<usize>, usize)]| {
+            runs.iter().map(|run| run.1).sum::<usize>() as f64 / histories as f64
+        };
         for margin in MARGINS {
             let runs: Vec<_> = replays.iter().map(|replay| replay.run(&tail, margin, None)).collect();
             let wrong = runs.iter().zip(&right).filter(|(run, right)| run.0 != right.0).count();
@@ -84,30 +86,36 @@ impl Rescorer {
 }
 
 impl Replay {
-    /// The winner, and how many words were scored.
+    /// The winner, and how many histories were run.
     fn run(&self, tail: &Tail, margin: f64, mut samples: Option<&mut Vec<Sample>>) -> (Option<usize>, usize) {
         let (sheet, recipe) = (self.sheet.clone(), self.recipe.clone());
         let mut race = Race::new(sheet, recipe, self.fixed.clone(), margin, BestOnly::default().width, tail);
         let mut scored = 0;
         while let Next::Score(wanted) = race.next() {
-            let mut ahead: Vec<usize> = Vec::new();
+            // One row answers for all words after a history.
+            let mut histories: Vec<usize> = Vec::new();
             for (at, _) in wanted.iter().enumerate().filter(|(_, wanted)| **wanted) {
-                let word = race.ahead(at);
-                if !ahead.contains(&word) {
-                    ahead.push(word);
+                let history = self.sheet.parent[race.ahead(at)] as usize;
+                if !histories.contains(&history) {
+                    histories.push(history);
                 }
             }
             if let Some(samples) = &mut samples {
-                for &word in &ahead {
+                for word in 1..self.sheet.len() {
+                    if !histories.contains(&(self.sheet.parent[word] as usize)) {
+                        continue;
+                    }
                     for (racer, values) in self.values.iter().enumerate() {
                         let (base, kind, guide) = race.expectation(racer, word);
                         samples.push((kind, guide, values[word] - base));
                     }
                 }
             }
-            scored += ahead.len();
+            scored += histories.len();
             let racer = |lm: usize| self.recipe.racers.iter().position(|&(racer, _)| racer == lm);
-            race.reveal(|_, lm, word, _| racer(lm).filter(|_| ahead.contains(&word)).map(|at| self.values[at][word]));
+            race.reveal(|_, lm, word, before| {
+                racer(lm).filter(|_| histories.contains(&before)).map(|at| self.values[at][word])
+            });
         }
         (race.winner(), scored)
     }

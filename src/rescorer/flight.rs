@@ -85,8 +85,8 @@ enum Contest {
     /// What is known without the racers is not there yet.
     Before(Sheet),
     Running(Box<Race>),
-    /// The winner is known, and not everything was scored.
-    Decided,
+    /// The winner is known, and not everything was scored: whether each hypothesis was.
+    Decided(Vec<bool>),
 }
 
 /// One model's share of a flight.
@@ -123,7 +123,8 @@ impl Flight {
         for (at, (member, lm)) in members.iter_mut().zip(&shared.lms).enumerate() {
             let mut part = Part { view: View::default(), slot: None, answer: Answer::Late, races: false };
             if !late && !nothing {
-                let viewed = features::view(&request.utterance, shared, lm, member, request.detail || request.sheet);
+                let viewed =
+                    features::view(&request.utterance, shared, lm, member, request.detail || request.sheet);
                 let (trie, view) =
                     match viewed.and_then(|viewed| tensors(&request.utterance, lm).map(|()| viewed)) {
                         Ok(viewed) => viewed,
@@ -186,11 +187,9 @@ impl Flight {
 
     /// Tells the racers which hypotheses are worth scoring on.
     fn focus(&self, sheet: &Sheet, wanted: &[bool], members: &mut [Member]) {
-        for at in 0..self.parts.len() {
-            if let (Answer::Pending, Some(slot), true) =
-                (&self.parts[at].answer, self.parts[at].slot, sheet.races(at))
-            {
-                members[at].scorer.focus(slot, wanted);
+        for ((at, part), member) in self.parts.iter().enumerate().zip(members) {
+            if let (Answer::Pending, Some(slot), true) = (&part.answer, part.slot, sheet.races(at)) {
+                member.scorer.focus(slot, wanted);
             }
         }
     }
@@ -198,14 +197,12 @@ impl Flight {
     /// Runs the race on: begins it when the others are done, gives the racers up when it is decided.
     fn race(&mut self, shared: &Shared, members: &mut [Member]) {
         let contest = std::mem::replace(&mut self.contest, Contest::None);
-        let racing = |at: usize, part: &Part, sheet: &Sheet| {
-            sheet.races(at) && matches!(part.answer, Answer::Pending)
-        };
+        let racing =
+            |at: usize, part: &Part, sheet: &Sheet| sheet.races(at) && matches!(part.answer, Answer::Pending);
         let mut race = match contest {
             Contest::Before(sheet) => {
-                let waits = |(at, part): (usize, &Part)| {
-                    matches!(part.answer, Answer::Pending) && !sheet.races(at)
-                };
+                let waits =
+                    |(at, part): (usize, &Part)| matches!(part.answer, Answer::Pending) && !sheet.races(at);
                 if self.parts.iter().enumerate().any(waits) {
                     self.contest = Contest::Before(sheet);
                     return;
@@ -243,17 +240,15 @@ impl Flight {
                 self.contest = Contest::Running(race);
             }
             Next::Decided => {
-                for at in 0..self.parts.len() {
-                    let (true, Some(slot)) = (racing(at, &self.parts[at], &race.sheet), self.parts[at].slot) else {
-                        continue;
-                    };
-                    if let Some(known) = members[at].scorer.known(slot) {
+                for ((at, part), member) in self.parts.iter_mut().enumerate().zip(members) {
+                    let (true, Some(slot)) = (racing(at, part, &race.sheet), part.slot) else { continue };
+                    if let Some(known) = member.scorer.known(slot) {
                         let (ln, boundary) = (known.ln.to_vec(), known.boundary.to_vec());
-                        self.parts[at].answer =
-                            Answer::Done(Scores::Nodes { ln, boundary, order: Vec::new() });
+                        part.answer = Answer::Done(Scores::Nodes { ln, boundary, order: Vec::new() });
                     }
-                    members[at].scorer.cancel(slot);
-                    self.contest = Contest::Decided;
+                    member.scorer.cancel(slot);
+                    self.contest =
+                        Contest::Decided((0..race.sheet.ends.len()).map(|at| race.finished(at)).collect());
                 }
             }
         }
@@ -380,8 +375,15 @@ impl Flight {
         }
         features::set(utterance, shared, &done, &mut left_out)?;
         let formula = shared.combination.formula(utterance, &left_out);
-        match self.contest {
-            Contest::Decided => {
+        match &self.contest {
+            Contest::Decided(finished) => {
+                // Without the boundary that is still to come, a mixture is a number, and a wrong one.
+                let mixed = shared.lambda.iter().any(Option::is_some);
+                for (hypothesis, finished) in utterance.hypotheses.iter_mut().zip(finished) {
+                    if mixed && !finished {
+                        hypothesis.set(&crate::combine::MIX.into(), f64::NAN);
+                    }
+                }
                 shared.combination.crown(utterance, &formula, &|name| shared.computed(name))?;
             }
             _ => shared.combination.rank(utterance, &formula)?,

@@ -74,7 +74,14 @@ pub(super) enum Next {
 }
 
 impl Race {
-    pub fn new(sheet: Sheet, recipe: Recipe, fixed: Vec<f64>, margin: f64, width: usize, tail: &Tail) -> Self {
+    pub fn new(
+        sheet: Sheet,
+        recipe: Recipe,
+        fixed: Vec<f64>,
+        margin: f64,
+        width: usize,
+        tail: &Tail,
+    ) -> Self {
         let words = sheet.len();
         let open = Part { known: false, upper: 0.0, mean: 0.0, variance: 0.0, seen: u32::MAX };
         let mut race = Self {
@@ -92,7 +99,8 @@ impl Race {
         race.part[0].known = true;
         for word in 1..words {
             // The most that a racer's score can do: 0 where it counts for the total, else nothing at all.
-            race.part[word].upper = race.total(word, &|_, weight| if weight < 0.0 { f64::NEG_INFINITY } else { 0.0 });
+            race.part[word].upper =
+                race.total(word, &|_, weight| if weight < 0.0 { f64::NEG_INFINITY } else { 0.0 });
         }
         race
     }
@@ -149,7 +157,8 @@ impl Race {
             }
             // Only the exact score can settle a tie.
             if sum.next != 0 && (best == f64::NEG_INFINITY || most >= best - tolerance) {
-                open.push((expected.min(most), sum.next, at));
+                // One row answers for all words after a history.
+                open.push((expected.min(most), self.sheet.parent[sum.next as usize], at));
             }
         }
         if open.is_empty() {
@@ -158,12 +167,12 @@ impl Race {
         open.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.2.cmp(&b.2)));
         let mut wanted = vec![false; self.fixed.len()];
         let mut ahead: Vec<u32> = Vec::with_capacity(self.width);
-        for &(_, next, at) in &open {
-            if !ahead.contains(&next) {
+        for &(_, history, at) in &open {
+            if !ahead.contains(&history) {
                 if ahead.len() == self.width {
                     break;
                 }
-                ahead.push(next);
+                ahead.push(history);
             }
             wanted[at] = true;
         }
@@ -178,6 +187,11 @@ impl Race {
             Some(best) if total(best) >= total(at) => Some(best),
             _ => Some(at),
         })
+    }
+
+    /// Whether a hypothesis is scored to its end.
+    pub fn finished(&self, hypothesis: usize) -> bool {
+        self.ahead(hypothesis) == 0
     }
 
     /// What is expected of a racer's score of a word, of which kind the expectation is, and what the guide
@@ -224,7 +238,8 @@ impl Race {
         for at in 0..self.unknown.len() {
             let word = self.unknown[at] as usize;
             let contexts = &self.sheet.contexts[word];
-            let seen = contexts.iter().map(|&context| self.alike.first().map_or(0, |a| a[context as usize].2)).sum();
+            let seen =
+                contexts.iter().map(|&context| self.alike.first().map_or(0, |a| a[context as usize].2)).sum();
             if self.part[word].seen == seen {
                 continue;
             }
@@ -241,16 +256,16 @@ impl Race {
             let at_mean = |lm: usize, _| place(lm).map_or_else(|| self.value(lm, word), |at| means[at]);
             let mean = self.total(word, &at_mean);
             let mut variance = 0.0;
-            for racer in 0..racers {
+            for (racer, (&racer_mean, &deviation)) in means.iter().zip(&deviations).enumerate() {
                 // How much the total follows the racer, between where it is expected and a deviation above.
                 let above = |lm: usize, weight: f64| match place(lm) {
-                    Some(at) if at == racer => (means[at] + deviations[at]).min(0.0),
+                    Some(at) if at == racer => (racer_mean + deviation).min(0.0),
                     _ => at_mean(lm, weight),
                 };
                 let moved = self.total(word, &above) - mean;
                 // Cut off at 0 it would say too little.
-                let cut = (means[racer] + deviations[racer]).min(0.0) - means[racer];
-                let whole = if cut > 0.0 { moved * deviations[racer] / cut } else { 0.0 };
+                let cut = (racer_mean + deviation).min(0.0) - racer_mean;
+                let whole = if cut > 0.0 { moved * deviation / cut } else { 0.0 };
                 variance += whole * whole;
             }
             let part = &mut self.part[word];

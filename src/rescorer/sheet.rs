@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::features::View;
+use crate::Utterance;
 use crate::lm::Scores;
 use crate::tokens::Markers;
 use crate::trie::{ROOT, Trie};
-use crate::Utterance;
 
 /// Longest context, in words with the word itself, by which words are said to be alike.
 pub const ORDERS: usize = 4;
@@ -57,8 +57,12 @@ impl Sheet {
         score_eos: bool,
         views: &[Option<&View>],
     ) -> Option<Self> {
-        let reading = |view: &&View| Reading { trie: view.trie.clone(), unmarked: view.unmarked, ..Reading::default() };
-        let mut sheet = Self { readings: views.iter().map(|view| view.as_ref().map(reading)).collect(), ..Self::default() };
+        let reading =
+            |view: &&View| Reading { trie: view.trie.clone(), unmarked: view.unmarked, ..Reading::default() };
+        let mut sheet = Self {
+            readings: views.iter().map(|view| view.as_ref().map(reading)).collect(),
+            ..Self::default()
+        };
         // 0 is what stands before the first word.
         sheet.distinct = 1;
         sheet.add(0, [0; ORDERS]);
@@ -95,12 +99,12 @@ impl Sheet {
                 if node == fresh {
                     let before = sheet.contexts[parent as usize];
                     let mut contexts = [0; ORDERS];
-                    for order in 0..ORDERS {
-                        let context = if order == 0 { u32::MAX } else { before[order - 1] };
+                    for (order, context) in contexts.iter_mut().enumerate() {
+                        let shorter = if order == 0 { u32::MAX } else { before[order - 1] };
                         // A context is the word after a shorter one; the two maps never share a number.
                         let number = sheet.distinct as u32;
-                        contexts[order] = *longer.entry((context, word)).or_insert(number);
-                        sheet.distinct = sheet.distinct.max(contexts[order] as usize + 1);
+                        *context = *longer.entry((shorter, word)).or_insert(number);
+                        sheet.distinct = sheet.distinct.max(*context as usize + 1);
                     }
                     sheet.add(parent, contexts);
                     for (((view, reading), path), &offset) in
@@ -122,6 +126,12 @@ impl Sheet {
     /// Whether the model at `lm` could be left unfinished where only the winner is wanted.
     pub(super) fn races(&self, lm: usize) -> bool {
         self.readings[lm].as_ref().is_some_and(|reading| reading.races)
+    }
+
+    /// Beginnings that some word follows.
+    pub(super) fn histories(&self) -> usize {
+        let followed: std::collections::HashSet<u32> = self.parent.iter().skip(1).copied().collect();
+        followed.len()
     }
 
     pub(super) fn len(&self) -> usize {

@@ -170,7 +170,8 @@ fn only_the_winner_is_the_winner_of_all() {
     };
     let mixed = ["--interpolate", "linear", "--lambda", "0.4"];
     let mut left = 0;
-    for how in [&[][..], &["--weight", "rnnlm=0.05"], &mixed, &[&mixed[..], &["--fast-mix", "-j1"]].concat()] {
+    for how in [&[][..], &["--weight", "rnnlm=0.05"], &mixed, &[&mixed[..], &["--fast-mix", "-j1"]].concat()]
+    {
         let all = run(how).code(0).json();
         let best = run(&[how, &["--best-only"]].concat()).code(0).json();
         for (all, best) in all.iter().zip(&best) {
@@ -184,8 +185,14 @@ fn only_the_winner_is_the_winner_of_all() {
         }
     }
     assert!(left > 20, "{left} lists were not scored to the end");
-    for wrong in [&["--confidence"][..], &["--consensus", "mbr"], &["--risk", "2"], &["--output-format", "kaldi"]] {
+    for wrong in
+        [&["--confidence"][..], &["--consensus", "mbr"], &["--risk", "2"], &["--output-format", "kaldi"]]
+    {
         let refused = run(&[&["--best-only"], wrong].concat()).code(2);
-        assert!(refused.stderr.contains("--best-only") || refused.stderr.contains("risk"), "{}", refused.stderr);
+        assert!(
+            refused.stderr.contains("--best-only") || refused.stderr.contains("risk"),
+            "{}",
+            refused.stderr
+        );
     }
 }

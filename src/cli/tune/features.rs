@@ -104,15 +104,12 @@ pub fn tail(
     let Some(fitted) = rescorer.fit_tail(&lists)? else { return Ok(None) };
     let all = fitted.scored.last().copied().unwrap_or(1.0);
     messages.say(&format!(
-        "best only    {:.1} % of the words must be scored for certainty ({} lists)",
+        "best only    {:.1} % of the histories must be run for certainty ({} lists)",
         100.0 * all,
         fitted.lists
     ));
     for ([margin, risk], scored) in fitted.tail.margins.iter().zip(&fitted.scored) {
-        messages.say(&format!(
-            "             {:.1} % at --risk {risk} (margin {margin})",
-            100.0 * scored
-        ));
+        messages.say(&format!("             {:.1} % at --risk {risk} (margin {margin})", 100.0 * scored));
     }
     Ok(Some(fitted.tail))
 }

@@ -216,7 +216,8 @@ impl Whole<'_> {
 
     /// Splits the output layer off where that can be done and keeps the scores.
     fn cut(self, runner: Runner, starts: &Arc<[u32]>) -> Result<(Arc<Signature>, Way)> {
-        let Some((cut, hidden)) = Cut::new(self.source, self.graph, &self.signature, self.plan, starts) else {
+        let Some((cut, hidden)) = Cut::new(self.source, self.graph, &self.signature, self.plan, starts)
+        else {
             return Ok((self.signature, Way::Whole(runner)));
         };
         let mut whole = self.kernel(runner, None, starts);

@@ -419,8 +419,8 @@ pub(super) fn constants(source: &Source, names: &[String]) -> Result<Vec<Vec<f32
     let changed = source.changed()?;
     let fail = |what: String| Error::model(&source.path, format!("its weights cannot be read: {what}"));
     let plan = Plan { device: Device::Cpu, threads: 1, half: false };
-    let mut session = session(environment, source, changed.as_deref(), plan)
-        .map_err(|e| fail(one_line(e.message())))?;
+    let mut session =
+        session(environment, source, changed.as_deref(), plan).map_err(|e| fail(one_line(e.message())))?;
     let outputs = session.run(Inputs::new()).map_err(|e| fail(one_line(e.message())))?;
     let values = names.iter().map(|name| extract(outputs.get(name), name).map(|(_, values)| values.to_vec()));
     values.collect::<Result<_, _>>().map_err(fail)

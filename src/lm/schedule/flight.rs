@@ -263,12 +263,12 @@ impl Plan {
             unit[trie.parent[at] as usize] = 0;
         }
         let mut windows: HashMap<Vec<u32>, u32> = HashMap::new();
-        for at in 0..nodes {
-            if unit[at] == NONE {
+        for (at, unit) in unit.iter_mut().enumerate() {
+            if *unit == NONE {
                 continue;
             }
             let fresh = node.len() as u32;
-            unit[at] = match window {
+            *unit = match window {
                 None => fresh,
                 Some(length) => {
                     let mut key = Vec::with_capacity(length);
@@ -276,7 +276,7 @@ impl Plan {
                     *windows.entry(key).or_insert(fresh)
                 }
             };
-            if unit[at] == fresh {
+            if *unit == fresh {
                 node.push(at as u32);
             }
         }

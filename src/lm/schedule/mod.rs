@@ -164,8 +164,10 @@ impl<K: StepKernel> Scheduler<K> {
             let entry = &self.histories.entries[row as usize];
             if let Some(length) = window {
                 let first = entry.waiting.first();
-                let flight = first.and_then(|first| Some((first, self.flights[first.slot as usize].as_ref()?)));
-                let (first, flight) = flight.ok_or_else(|| Error::Internal("a row without its job".into()))?;
+                let flight =
+                    first.and_then(|first| Some((first, self.flights[first.slot as usize].as_ref()?)));
+                let (first, flight) =
+                    flight.ok_or_else(|| Error::Internal("a row without its job".into()))?;
                 let node = flight.plan.node[first.unit as usize];
                 push_window(&flight.job.trie, node, length, &mut batch.tokens);
                 continue;
@@ -326,12 +328,7 @@ impl<K: StepKernel> Scheduler<K> {
                 }
                 self.work.hits += 1;
                 let out = &self.batch.out;
-                flight.receive(
-                    waiter.unit,
-                    |at, _| out[first + at],
-                    &mut self.histories,
-                    &mut self.born,
-                );
+                flight.receive(waiter.unit, |at, _| out[first + at], &mut self.histories, &mut self.born);
                 self.born(waiter.slot);
             }
             self.batch.served.clear();

@@ -278,7 +278,8 @@ fn a_job_that_fails_takes_no_other_with_it() {
 #[test]
 fn equal_histories_of_utterances_in_flight_are_one_row() {
     let tries = [trie(&[vec![1, 2, 3], vec![1, 4]]), trie(&[vec![1, 2, 5]]), trie(&[vec![6]])];
-    for (window, alone, rows) in [(None, false, 3), (None, true, 7), (Some(2), false, 3), (Some(2), true, 7)] {
+    for (window, alone, rows) in [(None, false, 3), (None, true, 7), (Some(2), false, 3), (Some(2), true, 7)]
+    {
         let mut scheduler = scheduler(64, alone, window);
         let slots = tries.each_ref().map(|trie| scheduler.submit(job(trie)).unwrap());
         for (trie, slot) in tries.iter().zip(slots) {
@@ -308,7 +309,8 @@ fn carried_states_are_shared_only_where_they_are_the_same() {
 #[test]
 fn frequent_openings_outlive_what_came_once() {
     // Each list begins alike, and goes on as no other does.
-    let lists: Vec<_> = (0..30u32).map(|at| trie(&[vec![1, 2, 100 + at, 200 + at, 300 + at, 400 + at]])).collect();
+    let lists: Vec<_> =
+        (0..30u32).map(|at| trie(&[vec![1, 2, 100 + at, 200 + at, 300 + at, 400 + at]])).collect();
     for answers in [false, true] {
         let mut scheduler = with_answers(64, false, None, answers);
         scheduler.remember(8 * (8 + super::ENTRY_BYTES));
@@ -325,7 +327,8 @@ fn frequent_openings_outlive_what_came_once() {
 
 #[test]
 fn a_longer_list_of_what_is_held_costs_only_its_new_words() {
-    let (first, second) = (trie(&[vec![1, 2, 0], vec![1, 3, 0]]), trie(&[vec![1, 2, 4, 0], vec![1, 3, 4, 0]]));
+    let (first, second) =
+        (trie(&[vec![1, 2, 0], vec![1, 3, 0]]), trie(&[vec![1, 2, 4, 0], vec![1, 3, 4, 0]]));
     let mut scheduler = with_answers(64, false, None, true);
     let held = scheduler.submit_held(job(&first)).unwrap();
     assert_eq!(finish(&mut scheduler, held), plain(&first, 1, None));

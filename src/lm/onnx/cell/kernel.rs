@@ -35,9 +35,9 @@ impl CellKernel {
     fn check(&self, states: &[&[u32]], tokens: &[u32], wanted: Wanted<'_>, out: usize) -> Result<()> {
         let count = self.arena.count();
         let rows = states[0].len();
-        let there = states.iter().all(|states| {
-            states.len() == rows && states.iter().all(|&state| (state as usize) < count)
-        });
+        let there = states
+            .iter()
+            .all(|states| states.len() == rows && states.iter().all(|&state| (state as usize) < count));
         if !there || !wanted.fits(rows, out) {
             return Err(Error::Internal(format!("{}: rows that do not fit the states", self.lm)));
         }

@@ -249,9 +249,7 @@ fn lstm<const FUSED: bool>(
 #[inline(always)]
 fn gru<const FUSED: bool>(gates: &[f32; PANEL], old: &[f32; 8]) -> [f32; 8] {
     let open = sigmoid::<16, FUSED>(std::array::from_fn(|lane| gates[lane]));
-    let reset = std::array::from_fn(|unit| {
-        add::<FUSED>(open[8 + unit], gates[24 + unit], gates[16 + unit])
-    });
+    let reset = std::array::from_fn(|unit| add::<FUSED>(open[8 + unit], gates[24 + unit], gates[16 + unit]));
     let mut new = tanh::<8, FUSED>(reset);
     for unit in 0..8 {
         new[unit] = add::<FUSED>(open[unit], old[unit] - new[unit], new[unit]);

@@ -86,7 +86,8 @@ pub fn pack(
         let below = layers.last().map_or(width, |layer| layer.size);
         layers.push(reader.layer(names, below).map_err(text)?);
     }
-    let file = graph.bytes + graph.external.iter().filter_map(|part| u64::try_from(part.length?).ok()).sum::<u64>();
+    let file =
+        graph.bytes + graph.external.iter().filter_map(|part| u64::try_from(part.length?).ok()).sum::<u64>();
     let bytes = usize::try_from(file).unwrap_or(usize::MAX).saturating_mul(3) / 2 + SPARE;
     Ok(Stack::new(Tiles::best(), &layers, embedding, tokens, head, bytes))
 }
@@ -105,8 +106,7 @@ pub fn finding(stack: &Stack, difference: f64) -> Finding {
         Kind::Gru => "GRU",
         Kind::Tanh | Kind::Relu => "RNN",
     };
-    let layers: Vec<String> =
-        stack.layers().map(|(kind, size)| format!("{} {size}", name(kind))).collect();
+    let layers: Vec<String> = stack.layers().map(|(kind, size)| format!("{} {size}", name(kind))).collect();
     Finding {
         what: "layers",
         value: format!("{} and the output layer, run here", layers.join(", ")),

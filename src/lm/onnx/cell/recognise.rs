@@ -101,10 +101,7 @@ pub fn recognise(graph: &Graph, signature: &Signature) -> Result<Recognised, Str
 }
 
 /// The output layer: what it reads, its matrix, whether that is [V, H], and its bias.
-fn output<'a>(
-    walk: &Walk<'a>,
-    scores: &str,
-) -> Result<(&'a str, Constant, bool, Option<Constant>), String> {
+fn output<'a>(walk: &Walk<'a>, scores: &str) -> Result<(&'a str, Constant, bool, Option<Constant>), String> {
     let other = || "its scores do not come from an output layer".to_owned();
     let mut node = walk.maker(scores).ok_or_else(other)?;
     let mut bias = None;
@@ -113,7 +110,8 @@ fn output<'a>(
         let op = &*node.op_type;
         if op == "MatMul" || op == "Gemm" {
             let flag = |name| attribute(node, name).map_or(0, |attribute| attribute.i);
-            let scaled = ["alpha", "beta"].iter().filter_map(|name| attribute(node, name)).any(|a| a.f != 1.0);
+            let scaled =
+                ["alpha", "beta"].iter().filter_map(|name| attribute(node, name)).any(|a| a.f != 1.0);
             if flag("transA") != 0 || scaled {
                 return Err(other());
             }
@@ -170,7 +168,8 @@ fn layer(walk: &Walk<'_>, node: &proto::Node, signature: &Signature) -> Result<N
         "RNN" if names(&["Relu"]) => Kind::Relu,
         _ => return fail("has uncommon activations"),
     };
-    let odd = ["clip", "activation_alpha", "activation_beta"].iter().any(|name| attribute(node, name).is_some());
+    let odd =
+        ["clip", "activation_alpha", "activation_beta"].iter().any(|name| attribute(node, name).is_some());
     if !forward || number("layout") != 0 || number("input_forget") != 0 || odd || !node.domain.is_empty() {
         return fail("has uncommon attributes");
     }
@@ -195,7 +194,9 @@ fn layer(walk: &Walk<'_>, node: &proto::Node, signature: &Signature) -> Result<N
 fn constant(walk: &Walk<'_>, name: &str) -> Result<Constant, String> {
     match walk.weight(name) {
         Some((weight, false)) if weight.dtype == Dtype::FLOAT => Ok(Constant::Stored(weight.name.clone())),
-        _ if walk.sources(name).is_empty() && walk.maker(name).is_some() => Ok(Constant::Made(name.to_owned())),
+        _ if walk.sources(name).is_empty() && walk.maker(name).is_some() => {
+            Ok(Constant::Made(name.to_owned()))
+        }
         _ => Err("its weights are not constant".to_owned()),
     }
 }

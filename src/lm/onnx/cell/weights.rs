@@ -20,7 +20,10 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// If the file cannot be read, or ONNX Runtime cannot make a weight.
     pub fn new(source: &'a Source, graph: &Graph, model: &Recognised) -> Result<Self> {
-        let layers = model.layers.iter().flat_map(|layer| [Some(&layer.w), Some(&layer.r), layer.b.as_ref(), layer.p.as_ref()]);
+        let layers = model
+            .layers
+            .iter()
+            .flat_map(|layer| [Some(&layer.w), Some(&layer.r), layer.b.as_ref(), layer.p.as_ref()]);
         let ends = [Some(&model.embedding), Some(&model.matrix), model.bias.as_ref()];
         let made = layers.chain(ends).flatten().filter_map(|constant| match constant {
             Constant::Made(name) => Some(name.clone()),

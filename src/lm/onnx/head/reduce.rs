@@ -46,8 +46,7 @@ impl<const STARTS: bool> Epilogue for Reduce<'_, STARTS> {
 }
 
 impl Sum {
-    pub const EMPTY: Self =
-        Self { all: [0.0; LANES], starts: [0.0; LANES], reference: f32::NEG_INFINITY };
+    pub const EMPTY: Self = Self { all: [0.0; LANES], starts: [0.0; LANES], reference: f32::NEG_INFINITY };
 
     #[inline(always)]
     fn add<const FUSED: bool>(&mut self, logits: &[f32; PANEL], starts: Option<&Panel>) {
@@ -86,7 +85,8 @@ impl Sum {
 #[inline(always)]
 fn gather(sums: &mut [f64; LANES], terms: &[f32; PANEL]) {
     for lane in 0..LANES {
-        let (one, two) = (terms[lane] + terms[lane + 2 * LANES], terms[lane + LANES] + terms[lane + 3 * LANES]);
+        let (one, two) =
+            (terms[lane] + terms[lane + 2 * LANES], terms[lane + LANES] + terms[lane + 3 * LANES]);
         sums[lane] += f64::from(one) + f64::from(two);
     }
 }
@@ -95,9 +95,7 @@ fn gather(sums: &mut [f64; LANES], terms: &[f32; PANEL]) {
 pub(super) fn norm<'a>(segments: impl Iterator<Item = &'a Sum> + Clone, starts: bool) -> Norm {
     let top = segments.clone().map(|sum| sum.reference).fold(f32::NEG_INFINITY, f32::max);
     let total = |of: fn(&Sum) -> &[f64; LANES]| {
-        let one = |sum: &Sum| {
-            of(sum).iter().sum::<f64>() * (f64::from(sum.reference) - f64::from(top)).exp()
-        };
+        let one = |sum: &Sum| of(sum).iter().sum::<f64>() * (f64::from(sum.reference) - f64::from(top)).exp();
         f64::from(top) + segments.clone().map(one).sum::<f64>().ln()
     };
     Norm { all: total(|sum| &sum.all), starts: starts.then(|| total(|sum| &sum.starts)) }

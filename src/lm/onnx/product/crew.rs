@@ -22,8 +22,8 @@ impl Crew {
         }
         let builder = rayon_core::ThreadPoolBuilder::new().num_threads(threads - 1);
         let helpers = builder.thread_name(|number| format!("step-{number}")).build();
-        let helpers = helpers
-            .map_err(|error| Error::Runtime(format!("{threads} threads: {error}; lower --jobs")))?;
+        let helpers =
+            helpers.map_err(|error| Error::Runtime(format!("{threads} threads: {error}; lower --jobs")))?;
         Ok(Self { helpers: Some(helpers) })
     }
 
