@@ -3,7 +3,8 @@
 //! A file is first read by [`graph`] and understood by [`signature`], then loaded and tried on a few
 //! tokens, which settles what its scores are. Where that makes it cheaper to run, its graph is changed
 //! ([`graph::rewrite`]), and kept only if the scores stay. Kernels then run it: steps from states, windows
-//! or growing histories under the scheduler, or whole sentences.
+//! or growing histories under the scheduler, or whole sentences. Recurrent layers that are nothing unusual,
+//! and large output layers, are run in this program, again only if the scores stay.
 
 mod cell;
 mod cut;
@@ -14,8 +15,8 @@ mod kernel;
 mod open;
 mod placement;
 mod prefix;
-mod product;
 mod probe;
+mod product;
 mod proto;
 pub mod runtime;
 mod scores;

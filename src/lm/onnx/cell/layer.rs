@@ -5,6 +5,7 @@
 #![allow(clippy::needless_range_loop)]
 
 use super::super::product::{Epilogue, Matrix, PANEL, PIECE, Panel, Tiles, add, sigmoid, tanh};
+use crate::lm::prefetch::prefetch;
 
 /// Which cell, by the equations of the ONNX operators.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -177,6 +178,19 @@ pub struct Update<'a> {
 }
 
 impl Epilogue for Update<'_> {
+    /// A panel's part of a table row, and of a state, lies beside no other that was read lately.
+    fn ahead(&self, first: usize, rows: usize) {
+        let size = self.layer.kind.state();
+        for row in first..first + rows {
+            let Panel(added) = &self.added[row][self.panel];
+            prefetch(added, 0);
+            prefetch(added, 16);
+            for state in [self.from[row], self.to[row]] {
+                (0..size).step_by(16).for_each(|part| prefetch(self.states, state as usize * size + part));
+            }
+        }
+    }
+
     #[inline(always)]
     fn finish<const FUSED: bool>(&mut self, first: usize, tile: &mut [Panel]) {
         for (row, Panel(products)) in (first..).zip(tile) {

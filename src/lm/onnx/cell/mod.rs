@@ -109,7 +109,11 @@ pub fn finding(stack: &Stack, difference: f64) -> Finding {
     let layers: Vec<String> = stack.layers().map(|(kind, size)| format!("{} {size}", name(kind))).collect();
     Finding {
         what: "layers",
-        value: format!("{} and the output layer, run here", layers.join(", ")),
+        value: format!(
+            "{} and the output layer, run here from {} MiB of packed weights",
+            layers.join(", "),
+            stack.bytes().div_ceil(1 << 20)
+        ),
         why: format!("scores stay within {difference:.0e} a token"),
     }
 }

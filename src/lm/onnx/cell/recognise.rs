@@ -55,7 +55,7 @@ impl Constant {
 pub fn recognise(graph: &Graph, signature: &Signature) -> Result<Recognised, String> {
     let fits = signature.run == Run::Steps
         && signature.targets.is_none()
-        && matches!(signature.layout, Layout::Each { .. } | Layout::Last)
+        && signature.layout != Layout::Sentence
         && signature.kind != Scores::NegativeLog;
     if !fits {
         return Err("it gives no scores of all tokens after one step".to_owned());

@@ -21,6 +21,8 @@ pub struct Arena {
     /// By layer and panel.
     panels: Vec<Vec<Vec<f32>>>,
     norms: Vec<Option<Norm>>,
+    /// States that were asked for; there may be room for more.
+    count: usize,
 }
 
 /// All numbers of a state, and what is known of it.
@@ -201,21 +203,23 @@ impl Arena {
     /// An arena for states of `stack`.
     pub fn new(stack: &Stack) -> Self {
         let panels = stack.layers.iter().map(|layer| vec![Vec::new(); layer.bias.len()]).collect();
-        Self { panels, norms: Vec::new() }
+        Self { panels, norms: Vec::new(), count: 0 }
     }
 
-    /// How many states there is room for.
+    /// How many states there are.
     pub fn count(&self) -> usize {
-        self.norms.len()
+        self.count
     }
 
     /// Makes room for states `0..count`; false if there is no memory.
     #[must_use]
     pub fn reserve(&mut self, stack: &Stack, count: usize) -> bool {
         if count <= self.norms.len() {
+            self.count = self.count.max(count);
             return true;
         }
         // Schedulers ask for one more again and again.
+        let asked = count;
         let count = count.max(self.norms.len() + self.norms.len() / 2).max(64);
         for (layer, panels) in stack.layers.iter().zip(&mut self.panels) {
             for panel in panels {
@@ -227,6 +231,7 @@ impl Arena {
             }
         }
         self.norms.resize(count, None);
+        self.count = asked;
         true
     }
 

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::super::head::Head;
-use super::super::product::{Crew, Epilogue, Matrix, PANEL, PIECE, Panel, Rows, Tiles};
+use super::super::product::{Crew, Epilogue, Matrix, PIECE, Panel, Rows, Tiles};
 use super::layer::{Weights, panel_by_panel};
 
 /// A first layer's input weights, and the products known so far.
@@ -123,9 +123,7 @@ impl Epilogue for Keep<'_> {
     #[inline(always)]
     fn finish<const FUSED: bool>(&mut self, first: usize, tile: &mut [Panel]) {
         for (out, Panel(products)) in self.out[first..].iter_mut().zip(tile) {
-            for lane in 0..PANEL {
-                out.0[lane] = products[lane] + self.bias.0[lane];
-            }
+            *out = Panel(std::array::from_fn(|lane| products[lane] + self.bias.0[lane]));
         }
     }
 }

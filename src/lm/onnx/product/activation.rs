@@ -39,7 +39,7 @@ pub fn tanh<const LANES: usize, const FUSED: bool>(x: [f32; LANES]) -> [f32; LAN
         let far = 1.0 - 2.0 / (one::<FUSED>(2.0 * bounded) + 1.0);
         let square = x * x;
         let mut p = -5.704_988_7e-3;
-        for coefficient in [2.063_908_9e-2, -5.373_971_6e-2, 0.133_314_42, -0.333_332_82] {
+        for coefficient in [2.063_909e-2, -5.373_971_5e-2, 0.133_314_42, -0.333_332_8] {
             p = add::<FUSED>(p, square, coefficient);
         }
         let near = add::<FUSED>(p * square, size, size);

@@ -56,11 +56,6 @@ impl Matrix {
         self.width
     }
 
-    /// Which loops it is run with.
-    pub fn tiles(&self) -> Tiles {
-        self.tiles
-    }
-
     /// Bytes it takes.
     pub fn bytes(&self) -> usize {
         size_of_val(&*self.weights)

@@ -22,6 +22,12 @@ impl Panel {
 
 /// What becomes of products.
 pub trait Epilogue {
+    /// Asks for what [`Epilogue::finish`] of rows `first..first + rows` will read, before the products are
+    /// made.
+    fn ahead(&self, first: usize, rows: usize) {
+        let _ = (first, rows);
+    }
+
     /// Takes the products of rows `first..first + tile.len()` with one panel. `FUSED` says that the
     /// processor multiplies and adds in one instruction. To be inlined: it is compiled for each kind of
     /// processor.
@@ -104,6 +110,7 @@ impl Tiles {
         first: usize,
         epilogue: &mut impl Epilogue,
     ) {
+        epilogue.ahead(first, rows);
         match self {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: `best` chose this after asking the processor.

@@ -1,6 +1,7 @@
 //! Models run for real. Without ONNX Runtime each test says that it was skipped.
 
 mod foreign;
+mod own;
 mod rewritten;
 mod split;
 
@@ -61,6 +62,15 @@ fn open(path: &Path) -> Result<OnnxLm> {
     })
 }
 
+/// With all layers run by ONNX Runtime.
+fn open_by_runtime(name: &str) -> OnnxLm {
+    let options = OnnxOptions { cell: Some(false), ..OnnxOptions::default() };
+    let lm = OnnxLm::open_by(&fixture(name), "lm", &options, None, |_, signature| {
+        Ok(Arc::new(Ids { size: signature.vocab_size, bos: signature.bos, eos: signature.eos }))
+    });
+    lm.unwrap()
+}
+
 fn expected(name: &str) -> Vec<(Vec<u32>, Vec<f64>)> {
     let text = std::fs::read(fixture(name).with_file_name("expected.json")).unwrap();
     let json: serde_json::Value = serde_json::from_slice(&text).unwrap();
@@ -102,18 +112,19 @@ fn scores_are_those_of_an_independent_evaluation() {
     if !runtime_or_skip("scores_are_those_of_an_independent_evaluation") {
         return;
     }
-    for name in ["tiny-lstm", "tiny-bpe"] {
-        let lm = open(&fixture(name)).unwrap();
+    let both = ["tiny-lstm", "tiny-bpe"]
+        .map(|name| [(name, open(&fixture(name)).unwrap()), (name, open_by_runtime(name))]);
+    for (name, lm) in both.into_iter().flatten() {
         let cases = expected(name);
         let mut kernel = lm.kernel(1).unwrap();
         let sentences: Vec<&[u32]> = cases.iter().map(|(ids, _)| &ids[..]).collect();
-        let together = score(&mut kernel, lm.signature().bos, &sentences);
+        let together = score(&mut *kernel, lm.signature().bos, &sentences);
         let mut worst = 0f64;
         for ((ids, logs), scores) in cases.iter().zip(&together) {
             for (&ln, &expected) in scores.iter().zip(logs) {
                 worst = worst.max((f64::from(ln) - expected).abs());
             }
-            let alone = score(&mut kernel, lm.signature().bos, &[ids]);
+            let alone = score(&mut *kernel, lm.signature().bos, &[ids]);
             for (a, b) in alone[0].iter().zip(scores) {
                 assert!((a - b).abs() <= 1e-6, "{name}: {a} alone, {b} with others");
             }
@@ -177,7 +188,7 @@ fn batch_mates_change_nothing() {
                 for (ids, &end) in list.iter().zip(&trie.ends) {
                     let mut got: Vec<f32> = trie.path(end).map(|node| ln[node as usize]).collect();
                     got.reverse();
-                    for (got, expected) in got.iter().zip(&score(&mut plain, bos, &[ids])[0]) {
+                    for (got, expected) in got.iter().zip(&score(&mut *plain, bos, &[ids])[0]) {
                         assert!((got - expected).abs() <= 1e-6, "{got} in company, {expected} alone");
                     }
                 }
@@ -232,9 +243,9 @@ fn large_steps_in_parts_boundaries_and_carried_states() {
     if !runtime_or_skip("large_steps_in_parts_boundaries_and_carried_states") {
         return;
     }
-    let lm = open(&fixture("tiny-lstm")).unwrap();
+    let lm = open_by_runtime("tiny-lstm");
     let size = lm.signature().vocab_size as u32;
-    let mut kernel = lm.kernel(1).unwrap();
+    let mut kernel = lm.session(1).unwrap();
     kernel.reserve(20).unwrap();
     (0..10).for_each(|state| kernel.reset(state));
     let from: Vec<u32> = (0..10).collect();
@@ -270,7 +281,7 @@ fn large_steps_in_parts_boundaries_and_carried_states() {
         kernel.run(rows, Wanted { tokens: &[7], offsets: &[0, 1] }, &mut out).unwrap();
         out[0]
     };
-    assert!((next(&mut other, 0) - next(&mut kernel, 13)).abs() <= 1e-6);
+    assert!((next(&mut *other, 0) - next(&mut kernel, 13)).abs() <= 1e-6);
     let mut stranger = open(&fixture("tiny-bpe")).unwrap().kernel(1).unwrap();
     stranger.reserve(1).unwrap();
     assert!(stranger.load(0, &carried).is_err());

@@ -3,7 +3,7 @@
 use super::*;
 
 fn open_split(name: &str, split: bool) -> OnnxLm {
-    let options = OnnxOptions { split: Some(split), ..OnnxOptions::default() };
+    let options = OnnxOptions { split: Some(split), cell: Some(false), ..OnnxOptions::default() };
     let lm = OnnxLm::open_by(&fixture(name), "lm", &options, None, |_, signature| {
         Ok(Arc::new(Ids { size: signature.vocab_size, bos: signature.bos, eos: signature.eos }))
     });
@@ -21,7 +21,7 @@ fn a_model_that_is_split_scores_as_an_independent_evaluation() {
         assert!(lm.signature().findings.iter().any(|finding| finding.what == "output layer"));
         let cases = expected(name);
         let sentences: Vec<&[u32]> = cases.iter().map(|(ids, _)| &ids[..]).collect();
-        let scores = score(&mut lm.kernel(1).unwrap(), lm.signature().bos, &sentences);
+        let scores = score(&mut *lm.kernel(1).unwrap(), lm.signature().bos, &sentences);
         for ((_, logs), scores) in cases.iter().zip(&scores) {
             for (&ln, &expected) in scores.iter().zip(logs) {
                 assert!((f64::from(ln) - expected).abs() <= 2e-6, "{name}: {ln}, not {expected}");
@@ -39,7 +39,7 @@ fn split_or_whole_large_steps_give_the_same() {
         let lm = open_split("tiny-bpe", split);
         assert_eq!(lm.cut.is_some(), split);
         let size = lm.signature().vocab_size as u32;
-        let mut kernel = lm.kernel(1).unwrap();
+        let mut kernel = lm.session(1).unwrap();
         if let Some(rows) = chunk {
             kernel.set_chunk(rows);
         }
