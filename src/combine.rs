@@ -157,13 +157,7 @@ impl Combination {
     /// [`Error::Record`] if a weighted feature is missing or not finite for some hypothesis;
     /// the list is then unchanged.
     pub fn rank(&self, utterance: &mut Utterance, formula: &Formula) -> Result<()> {
-        let mut totals = vec![0.0; utterance.hypotheses.len()];
-        for (name, weight) in formula.terms.iter().filter(|term| term.1 != 0.0) {
-            let values = self.column(utterance, name)?;
-            for (total, value) in totals.iter_mut().zip(values) {
-                *total += weight * value;
-            }
-        }
+        let totals = self.totals(utterance, formula, &|_| false)?;
         if let Some(at) = totals.iter().position(|total| !total.is_finite()) {
             return Err(Error::record(format!(
                 "the total of hypothesis {} overflows; check the weights",
@@ -179,6 +173,59 @@ impl Combination {
             utterance.hypotheses.sort_by(|a, b| b.total.total_cmp(&a.total).then(a.rank.cmp(&b.rank)));
         }
         Ok(())
+    }
+
+    /// The weighted sums of the features that `left_out` does not leave out.
+    ///
+    /// # Errors
+    /// As [`Combination::rank`], for these features.
+    pub(crate) fn totals(
+        &self,
+        utterance: &Utterance,
+        formula: &Formula,
+        left_out: &dyn Fn(&str) -> bool,
+    ) -> Result<Vec<f64>> {
+        let mut totals = vec![0.0; utterance.hypotheses.len()];
+        for (name, weight) in formula.terms.iter().filter(|term| term.1 != 0.0 && !left_out(&term.0)) {
+            let values = self.column(utterance, name)?;
+            for (total, value) in totals.iter_mut().zip(values) {
+                *total += weight * value;
+            }
+        }
+        Ok(totals)
+    }
+
+    /// Where only the winner is wanted and not every hypothesis has every feature of `models`: sets the
+    /// totals of those that have, NaN for the others, and puts the one that [`Combination::rank`] would
+    /// put first first, the others behind it in first-pass order. Returns how many have a total.
+    ///
+    /// # Errors
+    /// As [`Combination::rank`]; also if no hypothesis has every feature.
+    pub(crate) fn crown(
+        &self,
+        utterance: &mut Utterance,
+        formula: &Formula,
+        models: &dyn Fn(&str) -> bool,
+    ) -> Result<usize> {
+        let mut known = Vec::new();
+        let mut whole = Utterance::default();
+        for hypothesis in &utterance.hypotheses {
+            let has = |(name, _): &&(Name, f64)| hypothesis.feature(name).is_some_and(f64::is_finite);
+            let mut needed = formula.terms.iter().filter(|term| term.1 != 0.0 && models(&term.0));
+            if needed.all(|term| has(&term)) {
+                known.push(hypothesis.rank);
+                whole.hypotheses.push(hypothesis.clone());
+            }
+        }
+        self.rank(&mut whole, formula)?;
+        let best = whole.best().map(|best| best.rank);
+        let best = best.ok_or_else(|| Error::record("no hypothesis was scored to its end"))?;
+        for hypothesis in &mut utterance.hypotheses {
+            let total = whole.hypotheses.iter().find(|other| other.rank == hypothesis.rank);
+            hypothesis.total = total.map_or(f64::NAN, |other| other.total);
+        }
+        utterance.hypotheses.sort_by_key(|hypothesis| (hypothesis.rank != best, hypothesis.rank));
+        Ok(known.len())
     }
 
     /// One feature of every hypothesis, finite.

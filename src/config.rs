@@ -11,7 +11,7 @@ use crate::consensus::Calibration;
 use crate::lm::LanguageModel;
 use crate::lm::ngram::{self, Ngram, PieceNgram};
 use crate::lm::onnx::{OnnxLm, OnnxOptions};
-use crate::rescorer::{Builder, Interpolation, Rescorer};
+use crate::rescorer::{Builder, Interpolation, Rescorer, Tail};
 use crate::tokens::{Choice, TextMap};
 use crate::{Error, Result};
 
@@ -46,6 +46,9 @@ pub struct Config {
     /// What makes posteriors and confidences of the totals that these weights give.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub confidence: Option<Calibration>,
+    /// What is expected of unscored words where only the winner is wanted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tail: Option<Tail>,
     /// What `tune` measured; for people.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub tuned: BTreeMap<String, toml::Value>,

@@ -3,7 +3,12 @@
 
 mod builder;
 mod features;
+mod fit;
 mod flight;
+mod race;
+mod session;
+mod sheet;
+mod tail;
 #[cfg(test)]
 mod tests;
 
@@ -11,7 +16,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use builder::{Builder, Interpolation};
+pub use fit::Fitted;
 pub use flight::{Finished, Request, WordScore};
+pub use session::Session;
+pub use sheet::Sheet;
+pub use tail::{BestOnly, Tail};
 
 use crate::combine::{Combination, Formula};
 use crate::lm::{Carry, Demand, LanguageModel, Limits, Work};
@@ -19,6 +28,7 @@ use crate::nbest::{Name, Status, Utterance};
 use crate::tokens::{Markers, TextMap};
 use crate::{Error, Result};
 use flight::{Flight, Member};
+use race::Recipe;
 
 /// Models, weights and policies: made once, shared by all workers.
 ///
@@ -42,6 +52,7 @@ pub struct Rescorer {
 }
 
 /// What a rescorer and all its workers share.
+#[derive(Clone)]
 struct Shared {
     lms: Vec<Lm>,
     combination: Combination,
@@ -55,9 +66,13 @@ struct Shared {
     limits: Limits,
     /// Most utterances in flight in one worker.
     in_flight: usize,
+    /// Bytes of each worker for histories of earlier utterances.
+    cache_bytes: usize,
+    best_only: Option<BestOnly>,
 }
 
 /// One model with its name and the text it wants.
+#[derive(Clone)]
 struct Lm {
     name: Name,
     oov: Name,
@@ -102,13 +117,32 @@ impl Rescorer {
     /// # Errors
     /// Where a model's runtime refuses, or there is no memory.
     pub fn worker(&self) -> Result<Worker> {
-        let members = self
-            .shared
-            .lms
-            .iter()
-            .map(|lm| Ok(Member::new(lm.model.scorer(&self.shared.limits)?)))
-            .collect::<Result<_>>()?;
+        let mut members = Vec::with_capacity(self.shared.lms.len());
+        for lm in &self.shared.lms {
+            let mut scorer = lm.model.scorer(&self.shared.limits)?;
+            scorer.remember(self.shared.cache_bytes);
+            members.push(Member::new(scorer));
+        }
         Ok(Worker { shared: self.shared.clone(), members, flights: Vec::new(), filling: None })
+    }
+
+    /// The same models and weights, with so many threads inside a step ([`Builder::threads`]).
+    pub fn with_threads(&self, threads: usize) -> Self {
+        let mut shared = (*self.shared).clone();
+        shared.limits.threads = builder::cores(threads);
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// The same models and weights, for those who want everything scored (`None`) or only the winner
+    /// ([`Builder::best_only`]).
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the risk is no share, or the tail no distribution.
+    pub fn with_best_only(&self, best_only: Option<BestOnly>) -> Result<Self> {
+        if let Some(best_only) = &best_only {
+            best_only.check()?;
+        }
+        Ok(Self { shared: Arc::new(Shared { best_only, ..(*self.shared).clone() }) })
     }
 
     /// Names of the models, in the order they were added.
@@ -167,6 +201,56 @@ impl Rescorer {
     /// Whether some model can carry its state over utterances.
     pub fn carries(&self) -> bool {
         self.shared.lms.iter().any(|lm| lm.model.spec().carries)
+    }
+}
+
+impl Shared {
+    /// Whether a feature is made of scores of models.
+    fn computed(&self, name: &str) -> bool {
+        self.combination.models.iter().any(|model| **model == *name)
+    }
+
+    /// How a list's total is made, and what is known of each hypothesis' without the racers; `None` if
+    /// there is nothing to race for.
+    ///
+    /// # Errors
+    /// As for ranking: a weighted feature is missing.
+    fn recipe(&self, utterance: &Utterance, sheet: &Sheet) -> Result<Option<(Recipe, Vec<f64>)>> {
+        let formula = self.combination.formula(utterance, &[]);
+        if formula.first_pass_only || !self.combination.missing.is_empty() || utterance.hypotheses.is_empty()
+        {
+            return Ok(None);
+        }
+        let weight =
+            |name: &str| formula.terms.iter().filter(|term| *term.0 == *name).map(|term| term.1).sum::<f64>();
+        let mixed = |at: usize| self.lambda[at].is_some();
+        let racing: Vec<usize> = (0..self.lms.len()).filter(|&at| sheet.races(at)).collect();
+        let racers: Vec<_> =
+            racing.iter().map(|&at| (at, if mixed(at) { 0.0 } else { weight(&self.lms[at].name) })).collect();
+        let mix_races = racing.iter().any(|&at| mixed(at));
+        let members = self.lambda.iter().enumerate().filter_map(|(at, lambda)| Some((at, (*lambda)?)));
+        let recipe = Recipe {
+            guide: (0..self.lms.len()).find(|&at| sheet.readings[at].is_some() && !racing.contains(&at)),
+            members: if mix_races { members.collect() } else { Vec::new() },
+            mix_weight: if mix_races { weight(crate::combine::MIX) } else { 0.0 },
+            unk_penalty: self.unk_penalty,
+            racers,
+        };
+        if recipe.mix_weight == 0.0 && recipe.racers.iter().all(|racer| racer.1 == 0.0) {
+            return Ok(None);
+        }
+        let open = |name: &str| {
+            (mix_races && name == crate::combine::MIX) || racing.iter().any(|&at| *self.lms[at].name == *name)
+        };
+        let mut fixed = self.combination.totals(utterance, &formula, &open)?;
+        // Unknown words cost a model's sum their penalty, whatever else the sum is.
+        for &(lm, weight) in &recipe.racers {
+            for (fixed, hypothesis) in fixed.iter_mut().zip(&utterance.hypotheses) {
+                let oov = hypothesis.feature(&self.lms[lm].oov).unwrap_or(0.0);
+                *fixed += weight * self.unk_penalty * oov;
+            }
+        }
+        Ok(fixed.iter().all(|fixed| fixed.is_finite()).then_some((recipe, fixed)))
     }
 }
 
@@ -239,7 +323,7 @@ impl Worker {
     /// Takes an utterance; [`Worker::step`] gives it back rescored.
     pub fn submit(&mut self, request: Request) {
         self.filling.get_or_insert_with(Instant::now);
-        let flight = Flight::start(request, &self.shared, &mut self.members);
+        let flight = Flight::start(request, &self.shared, &mut self.members, false);
         self.flights.push(flight);
     }
 
@@ -248,14 +332,11 @@ impl Worker {
     /// # Errors
     /// Only if a model cannot go on at all; [`Worker::abandon`] then gives the utterances back.
     pub fn step(&mut self, done: &mut Vec<Finished>) -> Result<()> {
-        self.filling = None;
-        for member in &mut self.members {
-            member.scorer.step()?;
-        }
+        self.run()?;
         let now = Instant::now();
         let mut at = 0;
         while at < self.flights.len() {
-            if self.flights[at].poll(now, &mut self.members) {
+            if self.flights[at].poll(now, &self.shared, &mut self.members) {
                 let flight = self.flights.swap_remove(at);
                 done.push(flight.finish(&self.shared, &mut self.members));
             } else {
@@ -263,6 +344,12 @@ impl Worker {
             }
         }
         Ok(())
+    }
+
+    /// One step of every model.
+    fn run(&mut self) -> Result<()> {
+        self.filling = None;
+        self.members.iter_mut().try_for_each(|member| member.scorer.step())
     }
 
     /// Gives back everything in flight unrescored, with this reason.

@@ -1,31 +1,36 @@
 //! `secondpass bench`: is it fast enough on this machine?
 
+mod accuracy;
+mod beside;
+mod measure;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+
+use beside::Beside;
+use measure::{Part, latency, one, throughput};
 
 use super::End;
 use super::formats::FormatArgs;
 use super::lists;
 use super::memory;
 use super::messages::Messages;
-use super::models::ModelArgs;
+use super::models::{BestArgs, ModelArgs};
 use super::rescore::jobs;
 use crate::config::{Config, Kind};
 use crate::formats::OwnNames;
-use crate::lm::Work;
-use crate::nbest::{Hypothesis, Name, Status, Utterance};
-use crate::rescorer::{Request, Rescorer, Worker};
+use crate::nbest::{Hypothesis, Utterance};
 use crate::{Error, Result};
 
 /// Latency, throughput and memory on lists of your own
 ///
-/// Latency: one utterance at a time on one worker. Throughput: all of them on all workers.
+/// Latency: one utterance at a time on one worker that has all cores. Throughput: all of them on all workers.
 /// Raw tokens are what scoring each hypothesis alone would feed; distinct histories are what
-/// was fed.
+/// was fed. With --precision or --best-only, also what that saves and what it changes: all lists are scored
+/// once more, to the end and in f32.
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// N-best lists: a file, plain or gzip, or a folder; - for standard input
@@ -35,6 +40,8 @@ pub struct Args {
     formats: FormatArgs,
     #[command(flatten)]
     models: ModelArgs,
+    #[command(flatten)]
+    best: BestArgs,
     /// Worker threads of the throughput part (0: one per core)
     #[arg(short, long, value_name = "NUM", default_value_t = 0, value_parser = jobs(), help_heading = "Limits")]
     jobs: usize,
@@ -52,21 +59,31 @@ pub struct Args {
     json: bool,
 }
 
-/// One part's figures.
-struct Part {
-    wall: Duration,
-    /// Of each utterance, sorted; empty where utterances overlap.
-    latencies: Vec<Duration>,
-    work: Vec<(Name, Work)>,
+/// What was measured.
+struct Figures {
+    utterances: usize,
+    hypotheses: usize,
+    start_up: Duration,
+    single: Part,
+    full: Part,
+    jobs: usize,
+    peak: Option<u64>,
+    bound: u64,
+    beside: Option<Beside>,
 }
 
 /// Measures.
 pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
     let config = arguments.models.config()?;
     let opened = Instant::now();
-    let rescorer = arguments.models.builder(&config)?.build()?;
-    let mut worker = rescorer.worker()?;
+    let best_only = arguments.best.best_only(&config)?;
+    let rescorer = arguments.models.builder(&config)?.best_only(best_only.clone()).build()?;
+    let alone = rescorer.with_threads(arguments.models.threads);
+    let mut worker = alone.worker()?;
     let start_up = opened.elapsed();
+    for warning in rescorer.warnings() {
+        messages.say(&format!("warning: {warning}"));
+    }
     let mut utterances = Vec::new();
     let own = OwnNames::new(rescorer.names().cloned());
     lists::each(&arguments.lists, &arguments.formats, own, messages, &mut |listed| {
@@ -89,192 +106,134 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
     }
     // Its session would count in the memory.
     drop(worker);
-    let alone = if arguments.alone == 0 { usize::MAX } else { arguments.alone };
-    let single = latency(&rescorer, &utterances[..utterances.len().min(alone)], &bar)?;
+    let first = if arguments.alone == 0 { usize::MAX } else { arguments.alone };
+    let single = latency(&alone, &utterances[..utterances.len().min(first)], &bar)?;
     bar.finish_and_clear();
     let jobs = arguments.models.workers(arguments.jobs, &config)?;
-    let saturated = throughput(&rescorer, &utterances, jobs)?;
-    let hypotheses: usize = utterances.iter().map(|utterance| utterance.hypotheses.len()).sum();
-    let bound = memory_bound(&config, jobs, &utterances);
-    let text = if arguments.json {
-        json(&single, &saturated, &utterances, hypotheses, jobs, start_up, bound)
+    let exact = in_f32(&config);
+    let fast = best_only.is_some() || exact.is_some();
+    let mut rescored = Vec::new();
+    let full = throughput(&rescorer, &utterances, jobs, fast.then_some(&mut rescored))?;
+    let peak = memory::peak();
+    let beside = if fast {
+        let exact = match &exact {
+            Some(exact) => arguments.models.builder(exact)?.build()?,
+            None => rescorer.with_best_only(None)?,
+        };
+        Some(Beside::measure(&exact, &full, &rescored, &utterances, jobs)?)
     } else {
-        table(&single, &saturated, &utterances, hypotheses, jobs, start_up, bound)
+        None
     };
+    let figures = Figures {
+        utterances: utterances.len(),
+        hypotheses: utterances.iter().map(|utterance| utterance.hypotheses.len()).sum(),
+        start_up,
+        single,
+        full,
+        jobs,
+        peak,
+        bound: memory_bound(&config, jobs, &utterances),
+        beside,
+    };
+    let text = if arguments.json { figures.json() } else { figures.table() };
     let mut stdout = std::io::stdout().lock();
     let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
     written.map_err(|source| Error::Io { what: "output".into(), source })?;
     Ok(End::Done)
 }
 
-fn one(worker: &mut Worker, utterance: &Utterance) -> Result<()> {
-    let mut utterance = utterance.clone();
-    worker.rescore_batch(std::slice::from_mut(&mut utterance))?;
-    match utterance.status {
-        // A list that passes through takes no time and would flatter every figure.
-        Status::Passed(reason) => Err(Error::Record { what: format!("a list cannot be rescored: {reason}") }),
-        _ => Ok(()),
-    }
+/// The same models without rounding, where some are rounded.
+fn in_f32(config: &Config) -> Option<Config> {
+    let mut config = config.clone();
+    let rounded =
+        config.lm.iter_mut().filter_map(|lm| lm.precision.take()).any(|precision| precision != "f32");
+    rounded.then_some(config)
 }
 
-fn latency(rescorer: &Rescorer, utterances: &[Utterance], bar: &indicatif::ProgressBar) -> Result<Part> {
-    let mut worker = rescorer.worker()?;
-    let begun = Instant::now();
-    let mut latencies = Vec::with_capacity(utterances.len());
-    for utterance in utterances {
-        let started = Instant::now();
-        one(&mut worker, utterance)?;
-        latencies.push(started.elapsed());
-        bar.inc(1);
-    }
-    let wall = begun.elapsed();
-    latencies.sort();
-    Ok(Part { wall, latencies, work: worker.work() })
-}
-
-fn throughput(rescorer: &Rescorer, utterances: &[Utterance], jobs: usize) -> Result<Part> {
-    let workers = (0..jobs).map(|_| rescorer.worker()).collect::<Result<Vec<_>>>()?;
-    let (next, finished) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    let begun = Instant::now();
-    let works = std::thread::scope(|scope| {
-        let run = |mut worker: Worker| {
-            let (next, finished) = (&next, &finished);
-            scope.spawn(move || -> Result<Vec<(Name, Work)>> {
-                let (mut flying, mut done) = (0, Vec::new());
-                loop {
-                    // What fills its steps, and no more than its share of what is left: all end together.
-                    let left = utterances.len() - finished.load(Relaxed).min(utterances.len());
-                    while flying < left.div_ceil(jobs) && worker.room() {
-                        let ticket = next.fetch_add(1, Relaxed);
-                        let Some(utterance) = utterances.get(ticket) else { break };
-                        let (ticket, utterance) = (ticket as u64, utterance.clone());
-                        worker.submit(Request { ticket, utterance, ..Request::default() });
-                        flying += 1;
-                    }
-                    if flying == 0 {
-                        break;
-                    }
-                    worker.step(&mut done)?;
-                    flying -= done.len();
-                    finished.fetch_add(done.len(), Relaxed);
-                    done.clear();
-                }
-                Ok(worker.work())
-            })
-        };
-        let threads: Vec<_> = workers.into_iter().map(run).collect();
-        let join = |thread: std::thread::ScopedJoinHandle<'_, Result<Vec<(Name, Work)>>>| {
-            thread.join().unwrap_or_else(|_| Err(Error::Internal("a worker panicked".into())))
-        };
-        threads.into_iter().map(join).collect::<Result<Vec<_>>>()
-    })?;
-    let wall = begun.elapsed();
-    let mut work: Vec<(Name, Work)> = works.first().cloned().unwrap_or_default();
-    for other in works.iter().skip(1) {
-        for (sum, (_, more)) in work.iter_mut().zip(other) {
-            sum.1 = sum.1.plus(*more);
-        }
-    }
-    Ok(Part { wall, latencies: Vec::new(), work })
-}
-
-impl Part {
-    fn percentile(&self, percent: usize) -> f64 {
-        // Nearest rank: the smallest latency that so many percent do not exceed.
-        let at = (self.latencies.len() * percent).div_ceil(100).saturating_sub(1);
-        self.latencies.get(at).map_or(f64::NAN, |latency| latency.as_secs_f64() * 1e3)
-    }
-}
-
-fn table(
-    single: &Part,
-    full: &Part,
-    utterances: &[Utterance],
-    hypotheses: usize,
-    jobs: usize,
-    up: Duration,
-    bound: u64,
-) -> String {
-    let seconds = full.wall.as_secs_f64();
-    let mut out = format!(
-        "{} utterances, {hypotheses} hypotheses; start-up {:.0} ms\n",
-        utterances.len(),
-        up.as_secs_f64() * 1e3
-    );
-    out += &format!(
-        "one at a time, 1 worker: p50 {:.2} ms, p95 {:.2} ms, p99 {:.2} ms, largest {:.2} ms\n",
-        single.percentile(50),
-        single.percentile(95),
-        single.percentile(99),
-        single.percentile(100)
-    );
-    out += &format!(
-        "all, {jobs} worker{}: {seconds:.2} s, {:.1} utterances/s, {:.0} hypotheses/s\n",
-        if jobs == 1 { "" } else { "s" },
-        utterances.len() as f64 / seconds,
-        hypotheses as f64 / seconds
-    );
-    for ((name, alone), (_, work)) in single.work.iter().zip(&full.work) {
-        out += &format!(
-            "{name}: {} raw tokens, {} distinct histories ({:.2} times); {:.0} raw tokens/s, {:.0} histories/s; \
-             {:.1} rows a step ({:.1} one at a time)\n",
-            work.raw,
-            work.rows,
-            work.raw as f64 / work.rows.max(1) as f64,
-            work.raw as f64 / seconds,
-            work.rows as f64 / seconds,
-            work.rows as f64 / work.steps.max(1) as f64,
-            alone.rows as f64 / alone.steps.max(1) as f64
+impl Figures {
+    fn table(&self) -> String {
+        let seconds = self.full.wall.as_secs_f64();
+        let mut out = format!(
+            "{} utterances, {} hypotheses; start-up {:.0} ms\n",
+            self.utterances,
+            self.hypotheses,
+            self.start_up.as_secs_f64() * 1e3
         );
-    }
-    let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-    match memory::peak() {
-        Some(peak) => {
-            let (peak, bound) = (mebibytes(peak), mebibytes(bound));
-            out + &format!("peak memory {peak:.1} MiB, promised at most {bound:.1} MiB\n")
+        let alone = &self.single;
+        out += &format!(
+            "one at a time, 1 worker: p50 {:.2} ms, p95 {:.2} ms, p99 {:.2} ms, largest {:.2} ms\n",
+            alone.percentile(50),
+            alone.percentile(95),
+            alone.percentile(99),
+            alone.percentile(100)
+        );
+        out += &format!(
+            "all, {} worker{}: {seconds:.2} s, {:.1} utterances/s, {:.0} hypotheses/s\n",
+            self.jobs,
+            if self.jobs == 1 { "" } else { "s" },
+            self.utterances as f64 / seconds,
+            self.hypotheses as f64 / seconds
+        );
+        for ((name, alone), (_, work)) in alone.work.iter().zip(&self.full.work) {
+            out += &format!(
+                "{name}: {} raw tokens, {} distinct histories ({:.2} times; {} shared, {} remembered); {:.0} raw tokens/s, \
+                 {:.0} histories/s; {:.1} rows a step ({:.1} one at a time)\n",
+                work.raw,
+                work.rows,
+                work.raw as f64 / work.rows.max(1) as f64,
+                work.shared,
+                work.hits,
+                work.raw as f64 / seconds,
+                work.rows as f64 / seconds,
+                work.rows as f64 / work.steps.max(1) as f64,
+                alone.rows as f64 / alone.steps.max(1) as f64
+            );
         }
-        None => out,
+        let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        if let Some(peak) = self.peak {
+            let (peak, bound) = (mebibytes(peak), mebibytes(self.bound));
+            out += &format!("peak memory {peak:.1} MiB, promised at most {bound:.1} MiB\n");
+        }
+        out + &self.beside.as_ref().map_or_else(String::new, Beside::to_string)
     }
-}
 
-fn json(
-    single: &Part,
-    full: &Part,
-    utterances: &[Utterance],
-    hypotheses: usize,
-    jobs: usize,
-    up: Duration,
-    bound: u64,
-) -> String {
-    let models: serde_json::Map<_, _> = single
-        .work
-        .iter()
-        .zip(&full.work)
-        .map(|((name, alone), (_, work))| {
-            let rows = |work: &Work| work.rows as f64 / work.steps.max(1) as f64;
-            let facts = json!({
-                "raw_tokens": work.raw, "histories": work.rows, "rows_per_step": rows(work),
-                "rows_per_step_alone": rows(alone), "raw_tokens_per_s": work.raw as f64 / full.wall.as_secs_f64(),
-                "histories_per_s": work.rows as f64 / full.wall.as_secs_f64(),
-            });
-            (name.to_string(), facts)
-        })
-        .collect();
-    let object = json!({
-        "utterances": utterances.len(), "hypotheses": hypotheses, "start_up_ms": up.as_secs_f64() * 1e3,
-        "latency_ms": {
-            "p50": single.percentile(50), "p95": single.percentile(95), "p99": single.percentile(99),
-            "max": single.percentile(100), "total": single.wall.as_secs_f64() * 1e3,
-            "utterances": single.latencies.len(),
-        },
-        "throughput": {
-            "workers": jobs, "seconds": full.wall.as_secs_f64(),
-            "utterances_per_s": utterances.len() as f64 / full.wall.as_secs_f64(),
-            "hypotheses_per_s": hypotheses as f64 / full.wall.as_secs_f64(),
-        },
-        "models": models, "peak_memory_bytes": memory::peak(), "memory_bound_bytes": bound,
-    });
-    format!("{object}\n")
+    fn json(&self) -> String {
+        let seconds = self.full.wall.as_secs_f64();
+        let models: serde_json::Map<_, _> = self
+            .single
+            .work
+            .iter()
+            .zip(&self.full.work)
+            .map(|((name, alone), (_, work))| {
+                let facts = json!({
+                    "raw_tokens": work.raw, "histories": work.rows, "shared": work.shared, "remembered": work.hits,
+                    "rows_per_step": work.rows as f64 / work.steps.max(1) as f64,
+                    "rows_per_step_alone": alone.rows as f64 / alone.steps.max(1) as f64,
+                    "raw_tokens_per_s": work.raw as f64 / seconds,
+                    "histories_per_s": work.rows as f64 / seconds,
+                });
+                (name.to_string(), facts)
+            })
+            .collect();
+        let alone = &self.single;
+        let object = json!({
+            "utterances": self.utterances, "hypotheses": self.hypotheses,
+            "start_up_ms": self.start_up.as_secs_f64() * 1e3,
+            "latency_ms": {
+                "p50": alone.percentile(50), "p95": alone.percentile(95), "p99": alone.percentile(99),
+                "max": alone.percentile(100), "total": alone.wall.as_secs_f64() * 1e3,
+                "utterances": alone.alone(),
+            },
+            "throughput": {
+                "workers": self.jobs, "seconds": seconds,
+                "utterances_per_s": self.utterances as f64 / seconds,
+                "hypotheses_per_s": self.hypotheses as f64 / seconds,
+            },
+            "models": models, "peak_memory_bytes": self.peak, "memory_bound_bytes": self.bound,
+            "fast": self.beside.as_ref().map(Beside::json),
+        });
+        format!("{object}\n")
+    }
 }
 
 /// What the run may take: see [`memory::bound`]. The lists are the window, as all of them are held.

@@ -8,7 +8,7 @@ use super::load::Loading;
 use crate::combine::{MIX, Missing};
 use crate::config::{Config, Interpolate, Kind, LmConfig};
 use crate::lm::onnx::{Device, OnnxOptions, Precision, runtime};
-use crate::rescorer::Builder;
+use crate::rescorer::{BestOnly, Builder};
 use crate::tokens::Markers;
 use crate::{Error, Result};
 
@@ -94,13 +94,60 @@ pub struct ModelArgs {
     #[arg(long, help_heading = "Scoring")]
     pub no_markers: bool,
     /// Most histories in one step of a neural model
-    #[arg(long, value_name = "NUM", default_value_t = 128, help_heading = "Limits")]
+    #[arg(long, alias = "batch-cells", value_name = "NUM", default_value_t = 128, help_heading = "Limits")]
     pub batch_rows: usize,
+    /// Threads inside one step of a neural model (0: one, or one per core for the only worker)
+    #[arg(long, value_name = "NUM", default_value_t = 0, help_heading = "Limits")]
+    pub threads: usize,
+    /// Memory for histories of earlier utterances, of each worker and neural model
+    ///
+    /// The first words of sentences come again. 0: none are kept; --deterministic keeps none either.
+    #[arg(long, value_name = "MIB", default_value_t = 16, help_heading = "Limits")]
+    pub cache_mib: usize,
     /// Batches of one utterance: equal bytes for any --jobs
     #[arg(long, overrides_with = "no_deterministic", help_heading = "Scoring")]
     pub deterministic: bool,
     #[arg(long, hide = true)]
     no_deterministic: bool,
+}
+
+/// Flags of those who want only the best hypothesis.
+#[derive(clap::Args, Debug, Clone)]
+pub struct BestArgs {
+    /// Only the winner is wanted: leave out what cannot change it
+    ///
+    /// Hypotheses are scored in the order of their chance to win, and given up when they have none. These
+    /// stand behind the winner in first-pass order, without a total.
+    #[arg(long, overrides_with = "no_best_only", help_heading = "Scoring")]
+    pub best_only: bool,
+    #[arg(long, hide = true)]
+    no_best_only: bool,
+    /// With --best-only: share of lists whose winner may differ from the one that all scores would give
+    ///
+    /// 0 is certain. Otherwise hypotheses are given up that are unlikely to win; `tune --write` learns how
+    /// far that can be trusted, for these models and lists.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, help_heading = "Scoring")]
+    pub risk: f64,
+    /// With --best-only: histories of a list that are run side by side
+    #[arg(long, value_name = "NUM", default_value_t = BestOnly::default().width, hide_short_help = true, help_heading = "Limits")]
+    pub width: usize,
+}
+
+impl BestArgs {
+    /// What they say, with what `config` has learnt.
+    ///
+    /// # Errors
+    /// If there is a risk without --best-only.
+    pub fn best_only(&self, config: &Config) -> Result<Option<BestOnly>> {
+        if !self.best_only {
+            if self.risk != 0.0 {
+                return Err(Error::config("--risk is about --best-only: add it"));
+            }
+            return Ok(None);
+        }
+        let tail = config.tail.clone().unwrap_or_default();
+        Ok(Some(BestOnly { risk: self.risk, tail, width: self.width }))
+    }
 }
 
 /// `--interpolate`.
@@ -201,10 +248,10 @@ impl ModelArgs {
         let mut builder = config
             .builder(&onnx, &self.load.options())?
             .rows(self.batch_rows)
-            .threads(if large(config) {
-                std::thread::available_parallelism().map_or(1, usize::from)
-            } else {
-                1
+            .cache(self.cache_mib << 20)
+            .threads(match self.threads {
+                0 if large(config) => 0,
+                threads => threads.max(1),
             })
             .deterministic(self.deterministic)
             .markers(self.markers());
@@ -215,6 +262,15 @@ impl ModelArgs {
             }
         }
         Ok(builder)
+    }
+
+    /// The same for the only worker, or for one utterance at a time: a step has all cores, unless
+    /// `--threads` says otherwise.
+    ///
+    /// # Errors
+    /// If a model cannot be used.
+    pub fn single(&self, config: &Config) -> Result<Builder> {
+        Ok(self.builder(config)?.threads(self.threads))
     }
 
     /// The device named.

@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::files::{self, Sink};
 use super::formats::{FormatArgs, Opened};
 use super::messages::Messages;
-use super::models::ModelArgs;
+use super::models::{BestArgs, ModelArgs};
 use super::{End, signals};
 use crate::config::Config;
 use crate::consensus::{Calibration, Decision};
@@ -34,6 +34,8 @@ pub struct Args {
     output: PathBuf,
     #[command(flatten)]
     models: ModelArgs,
+    #[command(flatten)]
+    best: BestArgs,
     #[command(flatten)]
     formats: FormatArgs,
     /// Format of the output (as read, if not given); also trn, ref, ctm: the best hypotheses
@@ -136,7 +138,7 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
     let workers = arguments.models.workers(arguments.jobs, &config)?;
     let mut options = arguments.options(workers)?;
     options.calibration = arguments.calibration(&config, messages)?;
-    let rescorer = arguments.rescorer(&config, options.deadline)?;
+    let rescorer = arguments.rescorer(&config, options.deadline, workers)?;
     let kept = arguments.formats.kept(options.max_line_bytes);
     let Opened { mut lists, given, references, format } = arguments.formats.open(&arguments.input, kept)?;
     // What comes out is known without reading, unless the content has to tell.
@@ -207,6 +209,11 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
 
 impl Args {
     fn options(&self, workers: usize) -> Result<StreamOptions> {
+        if self.best.best_only && (self.confidence || self.consensus != Consensus::Best) {
+            return Err(Error::config(
+                "--best-only leaves hypotheses unscored, and confidences, mbr and rover need every score; drop one",
+            ));
+        }
         if self.resume && self.output == Path::new("-") {
             return Err(Error::config("--resume needs --output FILE: the file to complete"));
         }
@@ -262,6 +269,14 @@ impl Args {
         let Some(out) = out.filter(|out| !matches!(out, Format::Jsonl | Format::Json)) else {
             return Ok(());
         };
+        let alone =
+            self.nbest == 1 || self.keep_scores || matches!(out, Format::Trn | Format::Ref | Format::Ctm);
+        if self.best.best_only && !alone {
+            return Err(Error::Config(format!(
+                "--best-only leaves hypotheses without a total, and `{out}` has no place to say so; add --nbest 1, \
+                 --keep-scores or --output-format jsonl"
+            )));
+        }
         if self.consensus == Consensus::Rover {
             return Err(Error::Config(format!(
                 "--consensus rover gives words that need not be those of a hypothesis, and `{out}` has no place \
@@ -316,8 +331,10 @@ impl Args {
         }
     }
 
-    fn rescorer(&self, config: &Config, deadline: Option<Duration>) -> Result<Rescorer> {
-        self.models.builder(config)?.deadline(deadline).build()
+    fn rescorer(&self, config: &Config, deadline: Option<Duration>, workers: usize) -> Result<Rescorer> {
+        let best_only = self.best.best_only(config)?;
+        let builder = if workers == 1 { self.models.single(config)? } else { self.models.builder(config)? };
+        builder.deadline(deadline).best_only(best_only).build()
     }
 
     /// A progress bar, if people watch and the file's size says how far it is.

@@ -105,7 +105,8 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
         features::shares(&mut config, &utterances, &bare, messages)?;
     }
     let rescorer = bare(&config)?.build()?;
-    features::score(&mut utterances, &rescorer, arguments.models.workers(arguments.jobs, &config)?)?;
+    let workers = arguments.models.workers(arguments.jobs, &config)?;
+    let sheets = features::score(&mut utterances, &rescorer, workers)?;
     let names = arguments.names(&utterances, &rescorer)?;
     messages.say(&format!("{} lists; weighing {}", utterances.len(), names.join(", ")));
     let (problem, skipped) =
@@ -146,6 +147,10 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
     let markers = rescorer.markers();
     config.confidence = Some(outcome::calibrate(&mut utterances, &combination, markers, &mut scorer));
     outcome::confidence(&config, messages);
+    if !config.lm.is_empty() {
+        let weighted = |config: &Config| arguments.models.builder(config);
+        config.tail = features::tail(&config, &utterances, sheets, &weighted, messages)?;
+    }
     if let Some(path) = &arguments.write {
         config.save(path)?;
         messages.say(&format!("wrote {}", path.display()));

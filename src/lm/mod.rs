@@ -122,12 +122,22 @@ pub struct Work {
     pub rows: u64,
     /// Tokens that scoring each hypothesis alone would have fed.
     pub raw: u64,
+    /// Histories answered by the row that another utterance had in the same step.
+    pub shared: u64,
+    /// Histories answered from what was kept of earlier ones.
+    pub hits: u64,
 }
 
 impl Work {
     /// The sum of two counts.
     pub fn plus(self, other: Self) -> Self {
-        Self { steps: self.steps + other.steps, rows: self.rows + other.rows, raw: self.raw + other.raw }
+        Self {
+            steps: self.steps + other.steps,
+            rows: self.rows + other.rows,
+            raw: self.raw + other.raw,
+            shared: self.shared + other.shared,
+            hits: self.hits + other.hits,
+        }
     }
 }
 
@@ -179,6 +189,43 @@ pub trait Scorer: Send {
 
     /// What was done so far.
     fn work(&self) -> Work;
+
+    /// Bytes that may be spent on histories of earlier jobs, in case they come again (none before it is
+    /// called). Scorers that keep nothing need not do anything.
+    fn remember(&mut self, bytes: usize) {
+        let _ = bytes;
+    }
+
+    /// As [`Scorer::submit`], and all histories of the job are kept until it is released, so that a later
+    /// job that begins alike is spared them. Scorers that keep nothing need not do anything.
+    ///
+    /// # Errors
+    /// As [`Scorer::submit`].
+    fn submit_held(&mut self, job: Job) -> Result<Slot> {
+        self.submit(job)
+    }
+
+    /// What is known so far of an unfinished job; `None` from scorers that tell only when they are done.
+    fn known(&self, slot: Slot) -> Option<Known<'_>> {
+        let _ = slot;
+        None
+    }
+
+    /// From now on only the sequences marked are wanted, in the order of `Trie::ends`: histories that lead
+    /// to no other are not run before a later call wants them. A job that lacks only unwanted ones stays
+    /// pending. Scorers that run everything at once need not do anything.
+    fn focus(&mut self, slot: Slot, wanted: &[bool]) {
+        let _ = (slot, wanted);
+    }
+}
+
+/// Scores of an unfinished job, as in [`Scores::Nodes`].
+#[derive(Debug, Clone, Copy)]
+pub struct Known<'a> {
+    /// Natural logarithms by trie node, NaN where not known yet.
+    pub ln: &'a [f32],
+    /// As [`Scores::Nodes`] has it; a node's is known where its children's scores are.
+    pub boundary: &'a [f32],
 }
 
 /// What recurrent and fixed-context networks differ in; one scheduler
@@ -193,6 +240,12 @@ pub trait StepKernel: Send {
     /// Whether states can be carried from one utterance to the next.
     fn carries(&self) -> bool {
         self.window().is_none()
+    }
+
+    /// Bytes of one state, for the bound on how many are kept after use; 0 if it cannot say, and then
+    /// none are.
+    fn state_bytes(&self) -> usize {
+        0
     }
 
     /// Makes room for states `0..count`.

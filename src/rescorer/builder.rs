@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Ids, Lm, Rescorer, STEP_TIME, Shared};
+use super::{BestOnly, Ids, Lm, Rescorer, STEP_TIME, Shared};
 use crate::combine::{Combination, MIX, Missing, WORDS, Weights};
 use crate::lm::ngram::{self, Ngram};
 use crate::lm::onnx::{OnnxLm, OnnxOptions};
@@ -43,6 +43,8 @@ pub struct Builder {
     bos: bool,
     limits: Limits,
     in_flight: usize,
+    cache_bytes: usize,
+    best_only: Option<BestOnly>,
 }
 
 impl Default for Builder {
@@ -59,6 +61,8 @@ impl Default for Builder {
             bos: true,
             limits: Limits { rows: 128, step_time: None, alone: false, threads: 1 },
             in_flight: 64,
+            cache_bytes: CACHE_BYTES,
+            best_only: None,
         }
     }
 }
@@ -167,9 +171,25 @@ impl Builder {
         self
     }
 
-    /// Threads inside one step.
+    /// Bytes that each neural model of each worker may spend on histories of earlier utterances, in case
+    /// they come again: the first words of sentences do. Scores do not depend on it beyond 1e-6; 0 keeps
+    /// none, and so does [`Builder::deterministic`].
+    pub fn cache(mut self, bytes: usize) -> Self {
+        self.cache_bytes = bytes;
+        self
+    }
+
+    /// Only the winner is wanted: hypotheses that cannot win, or with a risk are unlikely to, are not scored
+    /// to their end. These have no total (NaN) and stand behind the winner in first-pass order.
+    pub fn best_only(mut self, best_only: Option<BestOnly>) -> Self {
+        self.best_only = best_only;
+        self
+    }
+
+    /// Threads inside one step of a neural model: 1, the default, where several workers share the cores;
+    /// 0 (one per core) where one worker has them to itself, which answers one utterance sooner.
     pub fn threads(mut self, threads: usize) -> Self {
-        self.limits.threads = threads.max(1);
+        self.limits.threads = cores(threads);
         self
     }
 
@@ -193,6 +213,9 @@ impl Builder {
         let lms = self.lms();
         let lambda = self.lambdas(&lms)?;
         self.check(&lms)?;
+        if let Some(best_only) = &self.best_only {
+            best_only.check()?;
+        }
         let mixed = |at: usize| lambda[at].is_some();
         let mut own = Vec::new();
         let mut models = Vec::new();
@@ -230,6 +253,8 @@ impl Builder {
                 bos: self.bos,
                 limits: self.limits,
                 in_flight: self.in_flight,
+                cache_bytes: self.cache_bytes,
+                best_only: self.best_only,
             }),
         })
     }
@@ -348,3 +373,14 @@ impl Shared {
         exact && self.lambda[at].is_some() && !self.lms[at].model.spec().vocab.words()
     }
 }
+
+/// Threads as asked for; 0 is one per core.
+pub(super) fn cores(threads: usize) -> usize {
+    match threads {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        threads => threads,
+    }
+}
+
+/// A few thousand states of a small model, a few hundred of a large one: openings, not whole lists.
+const CACHE_BYTES: usize = 16 << 20;

@@ -16,15 +16,15 @@ use crate::{Error, Result};
 pub(super) struct View {
     pub trie: Arc<Trie>,
     /// Unknown words of each hypothesis.
-    oov: Vec<u32>,
+    pub oov: Vec<u32>,
     /// Rank of each hypothesis, in the order of the trie's ends.
     ranks: Vec<u32>,
-    /// For mixing: tokens of each original word, and whether all of them are known.
-    words: Vec<Vec<(u32, bool)>>,
+    /// For mixing and racing: tokens of each original word, and whether all of them are known.
+    pub words: Vec<Vec<(u32, bool)>>,
     /// Whether paths run from the last word to the first.
-    backward: bool,
+    pub backward: bool,
     /// Whether the first word needs no mark that a word starts.
-    unmarked: bool,
+    pub unmarked: bool,
 }
 
 impl View {
@@ -43,6 +43,19 @@ pub(super) fn count_words(utterance: &mut Utterance, shared: &Shared) {
     }
 }
 
+/// Sets the counts of unknown words, which are known before any score.
+pub(super) fn count_oov<'a>(
+    utterance: &mut Utterance,
+    shared: &Shared,
+    views: impl Iterator<Item = &'a View>,
+) {
+    for (lm, view) in shared.lms.iter().zip(views) {
+        for (hypothesis, &oov) in utterance.hypotheses.iter_mut().zip(&view.oov) {
+            hypothesis.set(&lm.oov, f64::from(oov));
+        }
+    }
+}
+
 /// Spells every hypothesis for one model, or takes its token ids where they are the model's.
 ///
 /// # Errors
@@ -58,7 +71,7 @@ pub(super) fn view(
     let mut view = View { backward: spec.backward, unmarked: spec.vocab.first_differs(), ..View::default() };
     let given = lm.ids.filter(|ids| ids.reads(utterance));
     let mixed = matches!(shared.interpolation, Interpolation::Linear { .. });
-    let spanned = detail || mixed;
+    let spanned = detail || mixed || shared.best_only.is_some();
     member.builder.start(if shared.bos { spec.vocab.bos() } else { NO_CONTEXT });
     let (mut ids, mut words) = (Vec::new(), Vec::new());
     for hypothesis in &utterance.hypotheses {
@@ -296,29 +309,35 @@ fn mixed(mut paths: Vec<Path<'_>>, shared: &Shared) -> f64 {
     let mut members = Vec::with_capacity(paths.len());
     for word in 0..words {
         members.clear();
-        let known = paths.iter().any(|path| path.words[word].1);
         for path in &mut paths {
             let (tokens, knows) = path.words[word];
-            let ln = path.next(tokens, false);
-            if tokens > 0 && (knows || !known) {
-                members.push((path.lambda, if knows { ln } else { ln + shared.unk_penalty }));
-            }
+            members.push((path.lambda, tokens, knows, path.next(tokens, false)));
         }
-        let mut share: f64 = members.iter().map(|member| member.0).sum();
-        if share == 0.0 {
-            // Known only to members that the lambdas silence: they have to do.
-            members.iter_mut().for_each(|member| member.0 = 1.0);
-            share = members.len() as f64;
-        }
-        if !members.is_empty() {
-            total += mix(members.iter().copied()) - share.ln();
-        }
+        total += blend(members.iter().copied(), shared.unk_penalty);
     }
     if shared.score_eos {
         let end: Vec<(f64, f64)> = paths.iter_mut().map(|path| (path.lambda, path.next(1, true))).collect();
         total += mix(end.into_iter());
     }
     total
+}
+
+/// ln of one word's mixture: for each member its share, the word's tokens, whether it knows the word, and
+/// ln p. A word that only some know is scored by those alone; one that nobody knows by all, with the penalty.
+pub(super) fn blend(members: impl Iterator<Item = (f64, u32, bool, f64)> + Clone, unk_penalty: f64) -> f64 {
+    let known = members.clone().any(|member| member.2);
+    let counted = members.filter(|&(_, tokens, knows, _)| tokens > 0 && (knows || !known));
+    let counted = counted.map(|(lambda, _, knows, ln)| (lambda, if knows { ln } else { ln + unk_penalty }));
+    let count = counted.clone().count();
+    if count == 0 {
+        return 0.0;
+    }
+    let share: f64 = counted.clone().map(|member| member.0).sum();
+    if share == 0.0 {
+        // Known only to members that the lambdas silence: they have to do.
+        return mix(counted.map(|member| (1.0, member.1))) - (count as f64).ln();
+    }
+    mix(counted) - share.ln()
 }
 
 /// The root's token where histories start from nothing: no model's `<s>`.

@@ -5,6 +5,8 @@ use std::task::Poll;
 use std::time::Instant;
 
 use super::features::{self, View};
+use super::race::{Next, Race};
+use super::sheet::Sheet;
 use super::{Carries, Shared};
 use crate::lm::{Job, Scorer, Scores, Slot};
 use crate::nbest::{Status, Utterance};
@@ -26,6 +28,8 @@ pub struct Request {
     pub keep: bool,
     /// Whether [`Finished::details`] is wanted.
     pub detail: bool,
+    /// Whether [`Finished::sheet`] is wanted: everything is scored then.
+    pub sheet: bool,
 }
 
 /// A rescored utterance.
@@ -38,6 +42,8 @@ pub struct Finished {
     pub carries: Carries,
     /// Word scores of the first hypothesis as it came, if they were asked for; one list for each model.
     pub details: Vec<Vec<WordScore>>,
+    /// All words of the list under all models, if they were asked for.
+    pub sheet: Option<Sheet>,
 }
 
 /// One word's score under one model; the last of a sentence is `</s>`.
@@ -67,6 +73,20 @@ pub(super) struct Member {
 pub(super) struct Flight {
     request: Request,
     parts: Vec<Part>,
+    contest: Contest,
+    /// Where it is asked for.
+    sheet: Option<Sheet>,
+}
+
+/// Where only the winner is wanted: how far that is.
+enum Contest {
+    /// Everything is scored.
+    None,
+    /// What is known without the racers is not there yet.
+    Before(Sheet),
+    Running(Box<Race>),
+    /// The winner is known, and not everything was scored: whether each hypothesis was.
+    Decided(Vec<bool>),
 }
 
 /// One model's share of a flight.
@@ -74,6 +94,8 @@ struct Part {
     view: View,
     slot: Option<Slot>,
     answer: Answer,
+    /// Whether it could be left unfinished.
+    races: bool,
 }
 
 enum Answer {
@@ -92,15 +114,17 @@ impl Member {
 
 impl Flight {
     /// Spells the hypotheses for every model and submits the jobs.
-    pub fn start(mut request: Request, shared: &Shared, members: &mut [Member]) -> Self {
+    /// With `held`, all their histories are kept until the flight is released.
+    pub fn start(mut request: Request, shared: &Shared, members: &mut [Member], held: bool) -> Self {
         let late = request.deadline.is_some_and(|deadline| Instant::now() >= deadline);
         let nothing = request.utterance.hypotheses.is_empty();
         features::count_words(&mut request.utterance, shared);
         let mut parts = Vec::with_capacity(members.len());
         for (at, (member, lm)) in members.iter_mut().zip(&shared.lms).enumerate() {
-            let mut part = Part { view: View::default(), slot: None, answer: Answer::Late };
+            let mut part = Part { view: View::default(), slot: None, answer: Answer::Late, races: false };
             if !late && !nothing {
-                let viewed = features::view(&request.utterance, shared, lm, member, request.detail);
+                let viewed =
+                    features::view(&request.utterance, shared, lm, member, request.detail || request.sheet);
                 let (trie, view) =
                     match viewed.and_then(|viewed| tensors(&request.utterance, lm).map(|()| viewed)) {
                         Ok(viewed) => viewed,
@@ -120,20 +144,143 @@ impl Flight {
                 };
                 part.view = view;
                 part.view.trie = job.trie.clone();
-                match member.scorer.submit(job) {
-                    Ok(slot) => (part.slot, part.answer) = (Some(slot), Answer::Pending),
+                match if held { member.scorer.submit_held(job) } else { member.scorer.submit(job) } {
+                    Ok(slot) => {
+                        part.races = member.scorer.known(slot).is_some();
+                        (part.slot, part.answer) = (Some(slot), Answer::Pending);
+                    }
                     Err(error) => part.answer = Answer::Failed(error),
                 }
             }
             parts.push(part);
         }
-        Self { request, parts }
+        let mut flight = Self { request, parts, contest: Contest::None, sheet: None };
+        let races = shared.best_only.is_some() && !flight.request.detail && !flight.request.sheet;
+        if races && let Some(sheet) = flight.sheet(shared) {
+            flight.focus(&sheet, &vec![false; sheet.ends.len()], members);
+            flight.contest = Contest::Before(sheet);
+        }
+        if flight.request.sheet {
+            flight.sheet = flight.sheet(shared);
+        }
+        flight
+    }
+
+    /// The list's words, where every model read those of the text.
+    fn sheet(&self, shared: &Shared) -> Option<Sheet> {
+        let views = self.parts.iter().zip(&shared.lms).map(|(part, lm)| {
+            let spec = lm.model.spec();
+            let words = spec.grain == crate::lm::Grain::Token && !spec.backward;
+            (words && part.slot.is_some()).then_some(&part.view)
+        });
+        let given = shared.lms.iter().filter_map(|lm| lm.ids).any(|ids| ids.reads(&self.request.utterance));
+        let views: Vec<_> = views.collect();
+        if given {
+            return None;
+        }
+        let mut sheet = Sheet::new(&self.request.utterance, &shared.markers, shared.score_eos, &views)?;
+        for (reading, part) in sheet.readings.iter_mut().zip(&self.parts) {
+            reading.iter_mut().for_each(|reading| reading.races = part.races);
+        }
+        Some(sheet)
+    }
+
+    /// Tells the racers which hypotheses are worth scoring on.
+    fn focus(&self, sheet: &Sheet, wanted: &[bool], members: &mut [Member]) {
+        for ((at, part), member) in self.parts.iter().enumerate().zip(members) {
+            if let (Answer::Pending, Some(slot), true) = (&part.answer, part.slot, sheet.races(at)) {
+                member.scorer.focus(slot, wanted);
+            }
+        }
+    }
+
+    /// Runs the race on: begins it when the others are done, gives the racers up when it is decided.
+    fn race(&mut self, shared: &Shared, members: &mut [Member]) {
+        let contest = std::mem::replace(&mut self.contest, Contest::None);
+        let racing =
+            |at: usize, part: &Part, sheet: &Sheet| sheet.races(at) && matches!(part.answer, Answer::Pending);
+        let mut race = match contest {
+            Contest::Before(sheet) => {
+                let waits =
+                    |(at, part): (usize, &Part)| matches!(part.answer, Answer::Pending) && !sheet.races(at);
+                if self.parts.iter().enumerate().any(waits) {
+                    self.contest = Contest::Before(sheet);
+                    return;
+                }
+                let everything = vec![true; sheet.ends.len()];
+                let Some(race) = self.begin(shared, sheet.clone(), members) else {
+                    self.focus(&sheet, &everything, members);
+                    return;
+                };
+                race
+            }
+            Contest::Running(race) => race,
+            contest => {
+                self.contest = contest;
+                return;
+            }
+        };
+        let parts = &self.parts;
+        race.reveal(|sheet, lm, word, before| {
+            let reading = sheet.readings[lm].as_ref()?;
+            match (&parts[lm].answer, parts[lm].slot) {
+                (Answer::Done(Scores::Nodes { ln, boundary, .. }), _) => {
+                    reading.value(word, before, ln, boundary)
+                }
+                (Answer::Pending, Some(slot)) => {
+                    let known = members[lm].scorer.known(slot)?;
+                    reading.value(word, before, known.ln, known.boundary)
+                }
+                _ => None,
+            }
+        });
+        match race.next() {
+            Next::Score(wanted) => {
+                self.focus(&race.sheet, &wanted, members);
+                self.contest = Contest::Running(race);
+            }
+            Next::Decided => {
+                for ((at, part), member) in self.parts.iter_mut().enumerate().zip(members) {
+                    let (true, Some(slot)) = (racing(at, part, &race.sheet), part.slot) else { continue };
+                    if let Some(known) = member.scorer.known(slot) {
+                        let (ln, boundary) = (known.ln.to_vec(), known.boundary.to_vec());
+                        part.answer = Answer::Done(Scores::Nodes { ln, boundary, order: Vec::new() });
+                    }
+                    member.scorer.cancel(slot);
+                    self.contest =
+                        Contest::Decided((0..race.sheet.ends.len()).map(|at| race.finished(at)).collect());
+                }
+            }
+        }
+    }
+
+    /// The race, with all that is known without the racers; `None` if there is nothing to win by one.
+    fn begin(&mut self, shared: &Shared, mut sheet: Sheet, members: &[Member]) -> Option<Box<Race>> {
+        let best_only = shared.best_only.as_ref()?;
+        let mut done: Vec<Option<(&View, &Scores)>> = Vec::new();
+        for (at, part) in self.parts.iter().enumerate() {
+            done.push(match &part.answer {
+                Answer::Done(scores) => {
+                    sheet.fill(at, scores);
+                    Some((&part.view, scores))
+                }
+                Answer::Pending => {
+                    members[at].scorer.known(part.slot?)?;
+                    None
+                }
+                Answer::Failed(_) | Answer::Late => return None,
+            });
+        }
+        features::count_oov(&mut self.request.utterance, shared, self.parts.iter().map(|part| &part.view));
+        features::set(&mut self.request.utterance, shared, &done, &mut Vec::new()).ok()?;
+        let (recipe, fixed) = shared.recipe(&self.request.utterance, &sheet).ok()??;
+        Some(Box::new(Race::new(sheet, recipe, fixed, best_only.margin(), best_only.width, &best_only.tail)))
     }
 
     /// Collects what is done; `true` when nothing is left to wait for.
-    pub fn poll(&mut self, now: Instant, members: &mut [Member]) -> bool {
+    pub fn poll(&mut self, now: Instant, shared: &Shared, members: &mut [Member]) -> bool {
         let late = self.request.deadline.is_some_and(|deadline| now >= deadline);
-        for (part, member) in self.parts.iter_mut().zip(members) {
+        for (part, member) in self.parts.iter_mut().zip(members.iter_mut()) {
             let (Answer::Pending, Some(slot)) = (&part.answer, part.slot) else { continue };
             match member.scorer.take(slot) {
                 Poll::Ready(Ok(scores)) => part.answer = Answer::Done(scores),
@@ -145,13 +292,30 @@ impl Flight {
                 Poll::Pending => {}
             }
         }
+        if !matches!(self.contest, Contest::None) {
+            self.race(shared, members);
+        }
         !self.parts.iter().any(|part| matches!(part.answer, Answer::Pending))
     }
 
     /// Turns scores into features, ranks, and frees the slots.
-    pub fn finish(mut self, shared: &Shared, members: &mut [Member]) -> Finished {
+    pub fn finish(self, shared: &Shared, members: &mut [Member]) -> Finished {
+        let (finished, mut flight) = self.finish_held(shared, members);
+        flight.release(members);
+        finished
+    }
+
+    /// Frees the slots; the utterance goes back as it came.
+    pub fn give_up(self, reason: &str, members: &mut [Member]) -> Finished {
+        let (finished, mut flight) = self.give_up_held(reason);
+        flight.release(members);
+        finished
+    }
+
+    /// As [`Flight::finish`]; the slots are still to be released.
+    pub fn finish_held(mut self, shared: &Shared, members: &mut [Member]) -> (Finished, Self) {
         let result = self.combine(shared);
-        let (mut carries, mut details) = (Vec::new(), Vec::new());
+        let (mut carries, mut details, mut sheet) = (Vec::new(), Vec::new(), None);
         match result {
             Ok(winner) => {
                 if self.request.keep {
@@ -160,23 +324,34 @@ impl Flight {
                 if self.request.detail {
                     details = self.details();
                 }
+                if self.request.sheet {
+                    sheet = self.filled();
+                }
             }
             Err(error) => pass(&mut self.request.utterance, &error.to_string()),
         }
-        self.release(members);
-        Finished { ticket: self.request.ticket, utterance: self.request.utterance, carries, details }
+        let utterance = std::mem::take(&mut self.request.utterance);
+        (Finished { ticket: self.request.ticket, utterance, carries, details, sheet }, self)
     }
 
-    /// Frees the slots; the utterance goes back as it came.
-    pub fn give_up(mut self, reason: &str, members: &mut [Member]) -> Finished {
-        pass(&mut self.request.utterance, reason);
-        self.release(members);
-        Finished {
-            ticket: self.request.ticket,
-            utterance: self.request.utterance,
-            carries: Vec::new(),
-            details: Vec::new(),
+    /// As [`Flight::give_up`]; the slots are still to be released.
+    pub fn give_up_held(mut self, reason: &str) -> (Finished, Self) {
+        let mut utterance = std::mem::take(&mut self.request.utterance);
+        pass(&mut utterance, reason);
+        let ticket = self.request.ticket;
+        (Finished { ticket, utterance, carries: Vec::new(), details: Vec::new(), sheet: None }, self)
+    }
+
+    /// Every word's score under every model.
+    fn filled(&mut self) -> Option<Sheet> {
+        let mut sheet = self.sheet.take()?;
+        for (at, part) in self.parts.iter().enumerate() {
+            match &part.answer {
+                Answer::Done(scores) => sheet.fill(at, scores),
+                _ => return None,
+            }
         }
+        Some(sheet)
     }
 
     /// Sets features, totals and order; returns the winner's index in the first-pass order.
@@ -200,7 +375,19 @@ impl Flight {
         }
         features::set(utterance, shared, &done, &mut left_out)?;
         let formula = shared.combination.formula(utterance, &left_out);
-        shared.combination.rank(utterance, &formula)?;
+        match &self.contest {
+            Contest::Decided(finished) => {
+                // Without the boundary that is still to come, a mixture is a number, and a wrong one.
+                let mixed = shared.lambda.iter().any(Option::is_some);
+                for (hypothesis, finished) in utterance.hypotheses.iter_mut().zip(finished) {
+                    if mixed && !finished {
+                        hypothesis.set(&crate::combine::MIX.into(), f64::NAN);
+                    }
+                }
+                shared.combination.crown(utterance, &formula, &|name| shared.computed(name))?;
+            }
+            _ => shared.combination.rank(utterance, &formula)?,
+        }
         utterance.status = if left_out.is_empty() { Status::Ok } else { Status::Partial(left_out) };
         // Ranks are 1.. in the order the hypotheses were spelled in.
         Ok(utterance.best().map_or(0, |best| self.parts.first().map_or(0, |p| p.view.index_of(best.rank))))
@@ -232,7 +419,8 @@ impl Flight {
         self.parts.iter().map(of).collect()
     }
 
-    fn release(&mut self, members: &mut [Member]) {
+    /// Frees the slots.
+    pub fn release(&mut self, members: &mut [Member]) {
         for (part, member) in self.parts.iter_mut().zip(members) {
             if let Some(slot) = part.slot.take() {
                 if matches!(part.answer, Answer::Pending) {

@@ -1,6 +1,8 @@
 //! The rescorer with models of our own: mixing against arithmetic by hand, failures, deadlines,
 //! carried states.
 
+mod best;
+
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};

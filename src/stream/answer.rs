@@ -35,6 +35,11 @@ pub(super) fn answer(
         }
     }
     order.truncate(nbest);
+    // The others were not scored to their end: only the winner is certain.
+    let scored = utterance.hypotheses.iter().filter(|hypothesis| !hypothesis.total.is_nan()).count();
+    if scored < utterance.hypotheses.len() {
+        answer.best_only = Some(scored);
+    }
     if plan.timings {
         answer.took_ms = Some((read.elapsed().as_secs_f64() * 1e6).round() / 1e3);
     }

@@ -116,7 +116,8 @@ impl RescoreStage {
         }
         let deadline =
             self.plan.deadline.filter(|_| input.kind == Kind::Record).map(|after| input.read + after);
-        self.worker.submit(Request { ticket: ticket.0, utterance, deadline, starts, keep, detail: false });
+        let request = Request { ticket: ticket.0, utterance, deadline, starts, keep, ..Request::default() };
+        self.worker.submit(request);
         self.flights.insert(ticket.0, (input.clone(), record));
         Ok(())
     }

@@ -157,3 +157,42 @@ fn n5_scores_do_not_depend_on_batch_mates() {
         }
     }
 }
+
+#[test]
+fn only_the_winner_is_the_winner_of_all() {
+    let library = crate::runtime!("only_the_winner_is_the_winner_of_all");
+    let dir = Dir::ngram();
+    let input = records(count(100, 2_000), 64);
+    let path = fixture("models/tiny-bpe/model.onnx");
+    let run = |arguments: &[&str]| {
+        let run = dir.rescore().arg("--rnnlm").arg(&path).args(arguments).ort(library);
+        run.stdin(input.clone()).run()
+    };
+    let mixed = ["--interpolate", "linear", "--lambda", "0.4"];
+    let mut left = 0;
+    for how in [&[][..], &["--weight", "rnnlm=0.05"], &mixed, &[&mixed[..], &["--fast-mix", "-j1"]].concat()]
+    {
+        let all = run(how).code(0).json();
+        let best = run(&[how, &["--best-only"]].concat()).code(0).json();
+        for (all, best) in all.iter().zip(&best) {
+            assert_eq!(all["hyps"][0]["rank"], best["hyps"][0]["rank"], "{how:?}");
+            let scored = best["hyps"].as_array().expect("a list").iter();
+            let scored = scored.filter(|h| h["scores"]["total"].is_number()).count();
+            let said = best["secondpass"]["best_only"].as_u64();
+            let whole = scored == best["hyps"].as_array().expect("a list").len();
+            assert_eq!(said, (!whole).then_some(scored as u64), "{best}");
+            left += usize::from(!whole);
+        }
+    }
+    assert!(left > 20, "{left} lists were not scored to the end");
+    for wrong in
+        [&["--confidence"][..], &["--consensus", "mbr"], &["--risk", "2"], &["--output-format", "kaldi"]]
+    {
+        let refused = run(&[&["--best-only"], wrong].concat()).code(2);
+        assert!(
+            refused.stderr.contains("--best-only") || refused.stderr.contains("risk"),
+            "{}",
+            refused.stderr
+        );
+    }
+}

@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::eval::mixture;
 use crate::formats::OwnNames;
 use crate::nbest::{Hypothesis, Utterance};
-use crate::rescorer::{Builder, Request, Rescorer, WordScore, Worker};
+use crate::rescorer::{Builder, Request, Rescorer, Sheet, Tail, WordScore, Worker};
 use crate::{Error, Result};
 
 /// Lists handed to a worker at once: enough to fill its batches.
@@ -31,20 +31,25 @@ pub fn read(
     Ok((utterances, left_out))
 }
 
-/// Sets the features of all models, in first-pass order.
-pub fn score(utterances: &mut [Utterance], rescorer: &Rescorer, workers: usize) -> Result<()> {
+/// Sets the features of all models, in first-pass order; gives the words of each list.
+pub fn score(
+    utterances: &mut [Utterance],
+    rescorer: &Rescorer,
+    workers: usize,
+) -> Result<Vec<Option<Sheet>>> {
     let bar = super::super::progress("scoring", utterances.len() as u64);
     let workers = (0..workers.clamp(1, utterances.len().div_ceil(SHARE).max(1)))
         .map(|_| rescorer.worker())
         .collect::<Result<Vec<_>>>()?;
-    let shares = Mutex::new(utterances.chunks_mut(SHARE));
+    let mut sheets: Vec<Option<Sheet>> = utterances.iter().map(|_| None).collect();
+    let shares = Mutex::new(utterances.chunks_mut(SHARE).zip(sheets.chunks_mut(SHARE)));
     let next = || shares.lock().ok()?.next();
     std::thread::scope(|scope| {
         let run = |mut worker: Worker| {
             let (next, bar) = (&next, &bar);
             scope.spawn(move || -> Result<()> {
-                while let Some(share) = next() {
-                    worker.rescore_batch(share)?;
+                while let Some((share, sheets)) = next() {
+                    whole(&mut worker, share, sheets)?;
                     bar.inc(share.len() as u64);
                 }
                 Ok(())
@@ -59,7 +64,54 @@ pub fn score(utterances: &mut [Utterance], rescorer: &Rescorer, workers: usize) 
     for utterance in utterances {
         utterance.hypotheses.sort_by_key(|hypothesis| hypothesis.rank);
     }
+    Ok(sheets)
+}
+
+/// Rescores a share of the lists, in one worker.
+fn whole(worker: &mut Worker, share: &mut [Utterance], sheets: &mut [Option<Sheet>]) -> Result<()> {
+    let mut done = Vec::new();
+    let (mut next, mut left) = (0, share.len());
+    while left > 0 {
+        while next < share.len() && worker.room() {
+            let utterance = std::mem::take(&mut share[next]);
+            worker.submit(Request { ticket: next as u64, utterance, sheet: true, ..Request::default() });
+            next += 1;
+        }
+        let stepped = worker.step(&mut done);
+        if let Err(error) = &stepped {
+            worker.abandon(&error.to_string(), &mut done);
+        }
+        left -= done.len();
+        for finished in done.drain(..) {
+            let at = finished.ticket as usize;
+            (share[at], sheets[at]) = (finished.utterance, finished.sheet);
+        }
+        stepped?;
+    }
     Ok(())
+}
+
+/// What is to be expected of unscored words, under the weights of `config`.
+pub fn tail(
+    config: &Config,
+    utterances: &[Utterance],
+    sheets: Vec<Option<Sheet>>,
+    builder: &dyn Fn(&Config) -> Result<Builder>,
+    messages: &Messages,
+) -> Result<Option<Tail>> {
+    let rescorer = builder(config)?.build()?;
+    let lists: Vec<_> = utterances.iter().cloned().zip(sheets).filter_map(|(u, s)| Some((u, s?))).collect();
+    let Some(fitted) = rescorer.fit_tail(&lists)? else { return Ok(None) };
+    let all = fitted.scored.last().copied().unwrap_or(1.0);
+    messages.say(&format!(
+        "best only    {:.1} % of the histories must be run for certainty ({} lists)",
+        100.0 * all,
+        fitted.lists
+    ));
+    for ([margin, risk], scored) in fitted.tail.margins.iter().zip(&fitted.scored) {
+        messages.say(&format!("             {:.1} % at --risk {risk} (margin {margin})", 100.0 * scored));
+    }
+    Ok(Some(fitted.tail))
 }
 
 /// Learns the shares of a linear mix by expectation maximisation over the references: no hypothesis has

@@ -19,6 +19,9 @@ pub struct Answer {
     /// Probability of each hypothesis, as they stand in the list.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub posteriors: Vec<f64>,
+    /// Only the winner is decided: hypotheses that have a total; the others stand in first-pass order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub best_only: Option<usize>,
     /// From reading the record to its answer, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub took_ms: Option<f64>,
@@ -93,6 +96,7 @@ mod tests {
             text: Some("a \"b\"".into()),
             confidence: Some(0.5),
             words: vec![word("a"), word("\"b\"")],
+            best_only: Some(3),
             posteriors: vec![0.75, 0.25],
             took_ms: Some(1.5),
         };

@@ -106,6 +106,10 @@ impl StepKernel for OnnxKernel {
         None
     }
 
+    fn state_bytes(&self) -> usize {
+        self.signature.state_bytes()
+    }
+
     fn reserve(&mut self, count: usize) -> Result<()> {
         for (state, values) in self.signature.states.iter().zip(&mut self.arena) {
             let numbers = count.saturating_mul(state.size());

@@ -1,158 +1,274 @@
 //! One job of the scheduler: its units of evaluation, their order and their states.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
-use crate::lm::Job;
+use super::histories::{Histories, NONE};
+use crate::lm::{BOUNDARY, Job};
 use crate::trie::{ROOT, Trie};
 
-/// One job under way.
+/// One job under way. Finished ones are kept for their memory.
 pub(super) struct Flight {
-    pub(super) job: Job,
-    pub(super) plan: Plan,
-    pub(super) ln: Vec<f32>,
-    pub(super) boundary: Vec<f32>,
-    /// State after each unit's history; `NONE` where there is none (any more).
-    pub(super) state: Vec<u32>,
+    pub job: Job,
+    pub plan: Plan,
+    pub ln: Vec<f32>,
+    pub boundary: Vec<f32>,
+    /// Each unit's history while the job needs it; `NONE` before and after.
+    pub entry: Vec<u32>,
+    stage: Vec<Stage>,
     /// Continuations of each unit that still need its state.
     uses: Vec<u32>,
-    pub(super) ready: Vec<u32>,
+    /// Units that a step could run, and those that could if anybody wanted them.
+    pub ready: VecDeque<u32>,
+    parked: VecDeque<u32>,
+    /// Of the ready ones, those that another job's row has served since.
+    stale: usize,
+    /// Whether each unit is wanted now; empty if all are.
+    wanted: Vec<bool>,
     /// Steps that the longest history still needs.
-    pub(super) depth: usize,
-    pub(super) left: usize,
-    pub(super) failed: Option<String>,
-    pub(super) taken: bool,
+    pub depth: usize,
+    pub left: usize,
+    pub failed: Option<String>,
+    pub taken: bool,
+    recurrent: bool,
+}
+
+/// Where a unit is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Waiting,
+    /// Among the ready ones.
+    Ready,
+    Served,
 }
 
 /// The units of evaluation of one trie: distinct histories (or distinct windows) with the
 /// nodes that continue them.
+#[derive(Default)]
 pub(super) struct Plan {
     /// A node whose history the unit is.
-    pub(super) node: Vec<u32>,
+    pub node: Vec<u32>,
     /// `children[first[u]..first[u + 1]]` continue unit `u`.
     first: Vec<u32>,
     children: Vec<u32>,
     /// The unit of each node; `NONE` for leaves.
-    pub(super) unit: Vec<u32>,
+    pub unit: Vec<u32>,
     /// Whether a word ends at the unit's node for some continuation.
-    pub(super) boundary: Vec<bool>,
-}
-
-/// Which states of the kernel's arena are free.
-#[derive(Default)]
-pub(super) struct States {
-    pub(super) free: Vec<u32>,
-    pub(super) count: u32,
+    pub boundary: Vec<bool>,
+    /// Scratch.
+    fill: Vec<u32>,
 }
 
 impl Flight {
-    pub(super) fn new(job: Job, plan: Plan, recurrent: bool) -> Self {
-        let (nodes, units) = (job.trie.len(), plan.node.len());
-        let mut uses = vec![0; units];
+    /// A job's flight, in the memory of an earlier one.
+    pub fn new(job: Job, window: Option<usize>, held: bool, used: Option<Self>) -> Self {
+        let recurrent = window.is_none();
+        let mut flight = used.unwrap_or_else(|| Self {
+            job: job.clone(),
+            plan: Plan::default(),
+            ln: Vec::new(),
+            boundary: Vec::new(),
+            entry: Vec::new(),
+            stage: Vec::new(),
+            uses: Vec::new(),
+            ready: VecDeque::new(),
+            parked: VecDeque::new(),
+            stale: 0,
+            wanted: Vec::new(),
+            depth: 0,
+            left: 0,
+            failed: None,
+            taken: false,
+            recurrent,
+        });
+        flight.plan.fill(&job.trie, window);
+        let (nodes, units) = (job.trie.len(), flight.plan.node.len());
+        let uses = &mut flight.uses;
+        // What is held is in use until the job is released.
+        refill(uses, units, u32::from(held));
         if recurrent {
-            for &node in &plan.node[units.min(1)..] {
-                uses[plan.unit[job.trie.parent[node as usize] as usize] as usize] += 1;
+            for &node in &flight.plan.node[units.min(1)..] {
+                uses[flight.plan.unit[job.trie.parent[node as usize] as usize] as usize] += 1;
             }
         }
         if job.keep {
             for &end in &job.trie.ends {
                 for node in [end, job.trie.parent[end as usize]] {
-                    if let Some(uses) = uses.get_mut(plan.unit[node as usize] as usize) {
+                    if let Some(uses) = uses.get_mut(flight.plan.unit[node as usize] as usize) {
                         *uses += 1;
                     }
                 }
             }
         }
-        // A recurrent state needs its parent's; windows need nothing but tokens.
-        let ready = if recurrent { (0..units.min(1) as u32).collect() } else { (0..units as u32).collect() };
-        let depth = if recurrent { height(&job.trie) } else { 1 };
-        let mut ln = vec![f32::NAN; nodes];
-        ln[ROOT as usize] = 0.0;
-        Self {
-            boundary: if job.boundaries { vec![0.0; nodes] } else { Vec::new() },
-            state: vec![NONE; units],
-            ln,
-            uses,
-            ready,
-            depth,
-            left: units,
-            failed: None,
-            taken: false,
-            job,
-            plan,
+        refill(&mut flight.ln, nodes, f32::NAN);
+        flight.ln[ROOT as usize] = 0.0;
+        refill(&mut flight.boundary, if job.boundaries { nodes } else { 0 }, 0.0);
+        refill(&mut flight.entry, units, NONE);
+        refill(&mut flight.stage, units, Stage::Waiting);
+        flight.ready.clear();
+        flight.parked.clear();
+        flight.wanted.clear();
+        flight.stale = 0;
+        flight.depth = if recurrent { height(&job.trie) } else { 1 };
+        flight.left = units;
+        flight.failed = None;
+        flight.taken = false;
+        flight.recurrent = recurrent;
+        flight.job = job;
+        flight
+    }
+
+    /// Rows that a step could have of this job.
+    pub fn rows(&self) -> usize {
+        self.ready.len().saturating_sub(self.stale)
+    }
+
+    /// A unit's history is known and waits to be run.
+    pub fn wait(&mut self, unit: u32) {
+        if self.wanted.is_empty() || self.wanted[unit as usize] {
+            self.stage[unit as usize] = Stage::Ready;
+            self.ready.push_back(unit);
+        } else {
+            self.stage[unit as usize] = Stage::Waiting;
+            self.parked.push_back(unit);
         }
     }
 
-    /// Moves ready units to the rows of a step that may have `most` of them.
-    pub(super) fn take_ready(&mut self, slot: usize, most: usize, rows: &mut Vec<(usize, u32)>) {
-        let take = self.ready.len().min(most.saturating_sub(rows.len()));
-        if take == self.ready.len() {
-            self.depth = self.depth.saturating_sub(1);
-        }
-        rows.extend(self.ready.drain(..take).map(|unit| (slot, unit)));
+    /// Takes no further part.
+    pub fn fail(&mut self, why: &dyn std::fmt::Display) {
+        self.failed = Some(why.to_string());
+        self.left = 0;
+        self.ready.clear();
+        self.parked.clear();
+        self.stale = 0;
     }
 
-    /// Takes the model's answer for one unit; its continuations become ready.
-    pub(super) fn receive(&mut self, unit: u32, out: &[f32], states: &mut States) {
-        let plan = &self.plan;
-        let recurrent = self.state[unit as usize] != NONE;
+    /// Only histories that lead to one of these ends are run from now on.
+    pub fn focus(&mut self, ends: &[bool]) {
+        let trie = &self.job.trie;
+        refill(&mut self.wanted, self.plan.node.len(), false);
+        for (&end, _) in trie.ends.iter().zip(ends).filter(|(_, wanted)| **wanted) {
+            // The last node is a leaf, or an inner node of a longer hypothesis; its own score is its parent's to give.
+            let mut node = end;
+            while node != ROOT {
+                node = trie.parent[node as usize];
+                let wanted = &mut self.wanted[self.plan.unit[node as usize] as usize];
+                // With windows, the unit of another path leads on nowhere else.
+                if std::mem::replace(wanted, true) && self.recurrent {
+                    break;
+                }
+            }
+        }
+        self.parked.append(&mut self.ready);
+        self.parked.retain(|&unit| self.stage[unit as usize] != Stage::Served);
+        let mut waiting = std::mem::take(&mut self.parked);
+        for unit in waiting.drain(..) {
+            self.wait(unit);
+        }
+        // Whose memory is kept.
+        waiting.append(&mut self.parked);
+        self.parked = waiting;
+        self.stale = 0;
+    }
+
+    /// Moves the next ready unit out.
+    pub fn next_ready(&mut self) -> Option<u32> {
+        while let Some(unit) = self.ready.pop_front() {
+            if self.stage[unit as usize] != Stage::Served {
+                self.stage[unit as usize] = Stage::Waiting;
+                return Some(unit);
+            }
+            self.stale -= 1;
+        }
+        None
+    }
+
+    /// Takes the model's answers for one unit, in the order of [`Flight::questions`]; its continuations
+    /// go to `born`.
+    pub fn receive(
+        &mut self,
+        unit: u32,
+        mut answer: impl FnMut(usize, u32) -> f32,
+        histories: &mut Histories,
+        born: &mut Vec<u32>,
+    ) {
+        let (plan, trie) = (&self.plan, &self.job.trie);
         let children = plan.children(unit);
-        for (&child, &value) in children.iter().zip(out) {
-            self.ln[child as usize] = value;
+        for (at, &child) in children.iter().enumerate() {
+            let ln = answer(at, trie.token[child as usize]);
+            // NaN stands for what is not known yet; neither is finite.
+            self.ln[child as usize] = if ln.is_nan() { f32::NEG_INFINITY } else { ln };
             let next = plan.unit[child as usize];
-            if recurrent && next != NONE {
-                self.ready.push(next);
+            if self.recurrent && next != NONE {
+                born.push(next);
             }
         }
-        if let Some(&mass) = out.get(children.len()) {
+        if self.job.boundaries && plan.boundary[unit as usize] {
+            let mass = answer(children.len(), BOUNDARY);
             for &child in children {
-                self.boundary[self.job.trie.parent[child as usize] as usize] = mass;
+                self.boundary[trie.parent[child as usize] as usize] = mass;
             }
         }
+        let stage = std::mem::replace(&mut self.stage[unit as usize], Stage::Served);
+        self.stale += usize::from(stage == Stage::Ready);
         self.left -= 1;
-        if !recurrent {
-            return;
-        }
         let node = plan.node[unit as usize];
-        if node != ROOT {
-            let parent = plan.unit[self.job.trie.parent[node as usize] as usize] as usize;
-            self.uses[parent] -= 1;
-            if self.uses[parent] == 0 {
-                states.give(std::mem::replace(&mut self.state[parent], NONE));
-            }
+        if self.recurrent && node != ROOT {
+            let parent = plan.unit[trie.parent[node as usize] as usize];
+            self.done_with(parent, histories);
         }
         if self.uses[unit as usize] == 0 {
-            states.give(std::mem::replace(&mut self.state[unit as usize], NONE));
+            histories.leave(std::mem::replace(&mut self.entry[unit as usize], NONE));
         }
     }
 
-    pub(super) fn state_of(&self, node: u32) -> Option<u32> {
+    fn done_with(&mut self, unit: u32, histories: &mut Histories) {
+        self.uses[unit as usize] -= 1;
+        if self.uses[unit as usize] == 0 {
+            histories.leave(std::mem::replace(&mut self.entry[unit as usize], NONE));
+        }
+    }
+
+    /// What is asked of the model after a unit's history.
+    pub fn questions(&self, unit: u32) -> impl Iterator<Item = u32> + '_ {
+        let boundary = self.job.boundaries && self.plan.boundary[unit as usize];
+        let children = self.plan.children(unit).iter().map(|&child| self.job.trie.token[child as usize]);
+        children.chain(boundary.then_some(BOUNDARY))
+    }
+
+    /// The history after a node, if the job still has it.
+    pub fn entry_of(&self, node: u32) -> Option<u32> {
         let unit = *self.plan.unit.get(node as usize)?;
-        self.state.get(unit as usize).copied().filter(|&state| state != NONE)
+        self.entry.get(unit as usize).copied().filter(|&entry| entry != NONE)
     }
 }
 
 /// Nodes on the longest path from the root, the last not counted: it is never fed.
 fn height(trie: &Trie) -> usize {
-    let mut depths = vec![0usize; trie.len()];
+    let mut depths = vec![0u32; trie.len()];
     for node in 1..trie.len() {
         depths[node] = depths[trie.parent[node] as usize] + 1;
     }
-    depths.into_iter().max().unwrap_or(0)
+    depths.into_iter().max().unwrap_or(0) as usize
 }
 
 impl Plan {
-    pub(super) fn new(trie: &Trie, window: Option<usize>) -> Self {
+    /// The units of a trie; with a window, histories whose last tokens are equal are one.
+    fn fill(&mut self, trie: &Trie, window: Option<usize>) {
         let nodes = trie.len();
-        let mut inner = vec![false; nodes];
-        for node in 1..nodes {
-            inner[trie.parent[node] as usize] = true;
+        let Self { node, first, children, unit, boundary, fill } = self;
+        refill(unit, nodes, NONE);
+        node.clear();
+        for at in 1..nodes {
+            // Marks the parents; numbers come below, in the order of the nodes.
+            unit[trie.parent[at] as usize] = 0;
         }
-        let mut unit = vec![NONE; nodes];
-        let mut node = Vec::new();
         let mut windows: HashMap<Vec<u32>, u32> = HashMap::new();
-        for at in (0..nodes).filter(|&at| inner[at]) {
+        for (at, unit) in unit.iter_mut().enumerate() {
+            if *unit == NONE {
+                continue;
+            }
             let fresh = node.len() as u32;
-            unit[at] = match window {
+            *unit = match window {
                 None => fresh,
                 Some(length) => {
                     let mut key = Vec::with_capacity(length);
@@ -160,20 +276,20 @@ impl Plan {
                     *windows.entry(key).or_insert(fresh)
                 }
             };
-            if unit[at] == fresh {
+            if *unit == fresh {
                 node.push(at as u32);
             }
         }
-        let mut first = vec![0; node.len() + 1];
+        refill(first, node.len() + 1, 0);
         for at in 1..nodes {
             first[unit[trie.parent[at] as usize] as usize + 1] += 1;
         }
         for u in 1..first.len() {
             first[u] += first[u - 1];
         }
-        let mut fill = first.clone();
-        let mut children = vec![0; nodes.saturating_sub(1)];
-        let mut boundary = vec![false; node.len()];
+        fill.clone_from(first);
+        refill(children, nodes.saturating_sub(1), 0);
+        refill(boundary, node.len(), false);
         for at in 1..nodes {
             let parent = trie.parent[at];
             let u = unit[parent as usize] as usize;
@@ -181,26 +297,10 @@ impl Plan {
             fill[u] += 1;
             boundary[u] |= parent == ROOT || trie.word[at] != trie.word[parent as usize];
         }
-        Self { node, first, children, unit, boundary }
     }
 
-    pub(super) fn children(&self, unit: u32) -> &[u32] {
+    pub fn children(&self, unit: u32) -> &[u32] {
         &self.children[self.first[unit as usize] as usize..self.first[unit as usize + 1] as usize]
-    }
-}
-
-impl States {
-    pub(super) fn take(&mut self) -> u32 {
-        self.free.pop().unwrap_or_else(|| {
-            self.count += 1;
-            self.count - 1
-        })
-    }
-
-    pub(super) fn give(&mut self, state: u32) {
-        if state != NONE {
-            self.free.push(state);
-        }
     }
 }
 
@@ -212,4 +312,8 @@ pub(super) fn push_window(trie: &Trie, node: u32, length: usize, tokens: &mut Ve
     tokens[start..].reverse();
 }
 
-pub(super) const NONE: u32 = u32::MAX;
+/// The same memory, `count` times `value`.
+fn refill<T: Copy>(values: &mut Vec<T>, count: usize, value: T) {
+    values.clear();
+    values.resize(count, value);
+}

@@ -1,33 +1,46 @@
-//! One scheduler for all step kernels: each distinct history of each utterance in flight goes
+//! One scheduler for all step kernels: each distinct history of all utterances in flight goes
 //! through the model once, and the histories that are ready, of whatever depth and utterance,
 //! form one batch (cell-level batching, after Gao et al., EuroSys 2018, over the prefix trees
-//! of Si et al., Interspeech 2013).
+//! of Si et al., Interspeech 2013). Some of those that were run are remembered and need no row when
+//! they come again.
 
 mod flight;
+mod histories;
 #[cfg(test)]
 mod tests;
 
 use std::task::Poll;
 use std::time::Instant;
 
-use flight::{Flight, NONE, Plan, States, push_window};
+use flight::{Flight, push_window};
+use histories::{Histories, NONE, Start, Waiter};
 
-use super::{BOUNDARY, Carry, Demand, Job, Limits, Rows, Scorer, Scores, Slot, StepKernel, Wanted, Work};
+use super::{Carry, Demand, Job, Known, Limits, Rows, Scorer, Scores, Slot, StepKernel, Wanted, Work};
 use crate::trie::ROOT;
 use crate::{Error, Result};
 
 /// A [`Scorer`] over a [`StepKernel`].
 ///
-/// Utterances join and leave at every step; the oldest are served first. No history of an
-/// utterance is computed twice, and a state is freed when its last continuation has been.
+/// Utterances join and leave at every step; the oldest are served first. No history is computed twice
+/// while somebody needs it, and its state is freed, or kept for those to come ([`Scorer::remember`]),
+/// when its last continuation has been. Nothing is shared between jobs if `Limits::alone` is set.
 pub struct Scheduler<K> {
     kernel: K,
     lm: String,
     limits: Limits,
+    /// Whether the kernel answers again from a state.
+    answers: bool,
     flights: Vec<Option<Flight>>,
+    /// Flights that are over, for their memory.
+    spare: Vec<Flight>,
     /// Slots with work left, oldest first.
     order: Vec<usize>,
-    states: States,
+    histories: Histories,
+    /// Units whose history has been run already.
+    found: Vec<Waiter>,
+    /// Continuations of the unit just received.
+    born: Vec<u32>,
+    jobs: u64,
     /// Seconds a row took lately; 0 before the first step.
     row_seconds: f64,
     work: Work,
@@ -37,26 +50,35 @@ pub struct Scheduler<K> {
 /// The rows of the step being put together; kept to reuse its memory.
 #[derive(Default)]
 struct Batch {
-    /// (slot, unit) of each row; rows of one slot are neighbours.
-    rows: Vec<(usize, u32)>,
+    /// The history of each row.
+    rows: Vec<u32>,
     tokens: Vec<u32>,
     from: Vec<u32>,
     to: Vec<u32>,
     wanted: Vec<u32>,
     offsets: Vec<u32>,
     out: Vec<f32>,
+    /// Those who wait for the row just run, or are being answered.
+    served: Vec<Waiter>,
 }
 
 impl<K: StepKernel> Scheduler<K> {
     /// A scheduler for the model called `lm` in errors.
-    pub fn new(kernel: K, lm: &str, limits: &Limits) -> Self {
+    pub fn new(mut kernel: K, lm: &str, limits: &Limits) -> Self {
+        let nothing = Wanted { tokens: &[], offsets: &[0] };
+        let answers = kernel.again(&[], nothing, &mut []).is_some();
         Self {
             kernel,
             lm: lm.to_owned(),
             limits: limits.clone(),
+            answers,
             flights: Vec::new(),
+            spare: Vec::new(),
             order: Vec::new(),
-            states: States::default(),
+            histories: Histories::default(),
+            found: Vec::new(),
+            born: Vec::new(),
+            jobs: 0,
             row_seconds: 0.0,
             work: Work::default(),
             batch: Batch::default(),
@@ -90,11 +112,11 @@ impl<K: StepKernel> Scheduler<K> {
             let Some(flight) = &mut self.flights[slot] else { continue };
             let slack =
                 flight.job.deadline.map(|deadline| deadline.saturating_duration_since(now).as_secs_f64());
-            if slack.is_some_and(|slack| seconds(flight.ready.len(), flight.depth) > HOPELESS * slack) {
+            if slack.is_some_and(|slack| seconds(flight.rows(), flight.depth) > HOPELESS * slack) {
                 hopeless = hopeless.or(Some(slot));
                 continue;
             }
-            flight.take_ready(slot, most, rows);
+            take_ready(flight, most, &mut self.histories, rows);
             if let Some(slack) = slack {
                 // As many rows as leave every flight taken so far its time.
                 let steps = flight.depth.max(1);
@@ -109,7 +131,7 @@ impl<K: StepKernel> Scheduler<K> {
         if let (true, Some(slot)) = (rows.is_empty(), hopeless)
             && let Some(flight) = &mut self.flights[slot]
         {
-            flight.take_ready(slot, bound, rows);
+            take_ready(flight, bound, &mut self.histories, rows);
         }
     }
 
@@ -123,43 +145,52 @@ impl<K: StepKernel> Scheduler<K> {
         batch.wanted.clear();
         batch.offsets.clear();
         batch.offsets.push(0);
-        for &(slot, unit) in &batch.rows[range.clone()] {
-            let Some(flight) = &mut self.flights[slot] else {
-                return Err(Error::Internal("a row without its job".into()));
-            };
-            let (trie, plan) = (&flight.job.trie, &flight.plan);
-            let node = plan.node[unit as usize];
-            match window {
-                Some(length) => push_window(trie, node, length, &mut batch.tokens),
-                None => {
-                    batch.tokens.push(trie.token[node as usize]);
-                    // Set already when the row is run again after its batch failed.
-                    let to = match flight.state[unit as usize] {
-                        NONE => self.states.take(),
-                        state => state,
-                    };
-                    flight.state[unit as usize] = to;
-                    self.kernel.reserve(self.states.count as usize)?;
-                    let from = if node == ROOT {
-                        // The start is written where the result goes: a row may overwrite its own.
-                        match &flight.job.start {
-                            Some(carry) => self.kernel.load(to, carry)?,
-                            None => self.kernel.reset(to),
+        for &row in &batch.rows[range.clone()] {
+            let begin = batch.wanted.len();
+            for (at, waiter) in self.histories.entries[row as usize].waiting.iter().enumerate() {
+                let Some(flight) = &self.flights[waiter.slot as usize] else { continue };
+                match at {
+                    0 => batch.wanted.extend(flight.questions(waiter.unit)),
+                    _ => {
+                        for token in flight.questions(waiter.unit) {
+                            if !batch.wanted[begin..].contains(&token) {
+                                batch.wanted.push(token);
+                            }
                         }
-                        to
-                    } else {
-                        flight.state[plan.unit[trie.parent[node as usize] as usize] as usize]
-                    };
-                    batch.from.push(from);
-                    batch.to.push(to);
+                    }
                 }
             }
-            let children = plan.children(unit);
-            batch.wanted.extend(children.iter().map(|&child| trie.token[child as usize]));
-            if flight.job.boundaries && plan.boundary[unit as usize] {
-                batch.wanted.push(BOUNDARY);
-            }
             batch.offsets.push(batch.wanted.len() as u32);
+            let entry = &self.histories.entries[row as usize];
+            if let Some(length) = window {
+                let first = entry.waiting.first();
+                let flight =
+                    first.and_then(|first| Some((first, self.flights[first.slot as usize].as_ref()?)));
+                let (first, flight) =
+                    flight.ok_or_else(|| Error::Internal("a row without its job".into()))?;
+                let node = flight.plan.node[first.unit as usize];
+                push_window(&flight.job.trie, node, length, &mut batch.tokens);
+                continue;
+            }
+            batch.tokens.push(entry.token);
+            let parent = entry.parent;
+            let to = self.histories.states.take();
+            batch.to.push(to);
+            let count = self.histories.states.count as usize;
+            // A few at once: growing may copy all of them.
+            self.kernel.reserve(count.next_multiple_of(STATES_AT_ONCE))?;
+            let entry = &self.histories.entries[row as usize];
+            batch.from.push(match parent {
+                NONE => {
+                    // The start is written where the result goes: a row may overwrite its own.
+                    match &entry.carry {
+                        Some(carry) => self.kernel.load(to, carry)?,
+                        None => self.kernel.reset(to),
+                    }
+                    to
+                }
+                parent => self.histories.entries[parent as usize].state,
+            });
         }
         batch.out.clear();
         batch.out.resize(batch.wanted.len(), f32::NAN);
@@ -179,24 +210,138 @@ impl<K: StepKernel> Scheduler<K> {
         Ok(())
     }
 
-    /// Hands the results of rows `range` to their jobs.
+    /// Runs rows of the batch; gives the states back that a failed run had taken.
+    fn try_run(&mut self, range: std::ops::Range<usize>) -> Result<()> {
+        let result = self.run(range);
+        if result.is_err() {
+            for to in self.batch.to.drain(..) {
+                self.histories.states.give(to);
+            }
+        }
+        result
+    }
+
+    /// Hands the results of rows `range` to all who wait for them.
     fn spread(&mut self, range: std::ops::Range<usize>) {
-        let batch = &self.batch;
-        for (row, &(slot, unit)) in batch.rows[range].iter().enumerate() {
-            let Some(flight) = &mut self.flights[slot] else { continue };
-            let out = &batch.out[batch.offsets[row] as usize..batch.offsets[row + 1] as usize];
-            flight.receive(unit, out, &mut self.states);
+        for row in range.clone() {
+            let number = self.batch.rows[row];
+            let entry = &mut self.histories.entries[number as usize];
+            entry.queued = false;
+            std::mem::swap(&mut self.batch.served, &mut entry.waiting);
+            if let Some(&to) = self.batch.to.get(row - range.start) {
+                match entry.state {
+                    NONE => entry.state = to,
+                    // It was run again for further answers.
+                    _ => self.histories.states.give(to),
+                }
+            }
+            let segment = row - range.start;
+            let segment = self.batch.offsets[segment] as usize..self.batch.offsets[segment + 1] as usize;
+            if !self.answers && !self.limits.alone && !self.batch.to.is_empty() {
+                let entry = &mut self.histories.entries[number as usize];
+                for at in segment.clone() {
+                    entry.learn(self.batch.wanted[at], self.batch.out[at]);
+                }
+            }
+            self.work.shared += self.batch.served.len().saturating_sub(1) as u64;
+            for at in 0..self.batch.served.len() {
+                let waiter = self.batch.served[at];
+                let Some(flight) = &mut self.flights[waiter.slot as usize] else { continue };
+                if flight.left == 0 {
+                    continue; // it failed
+                }
+                let (wanted, out) = (&self.batch.wanted[segment.clone()], &self.batch.out[segment.clone()]);
+                let answer = |at: usize, token: u32| {
+                    // The first who waited has its answers in its own order.
+                    let same = wanted.get(at).is_some_and(|&wanted| wanted == token);
+                    let at = if same { Some(at) } else { wanted.iter().position(|&wanted| wanted == token) };
+                    at.map_or(f32::NAN, |at| out[at])
+                };
+                flight.receive(waiter.unit, answer, &mut self.histories, &mut self.born);
+                self.born(waiter.slot);
+            }
+            self.batch.served.clear();
+        }
+        self.answer();
+    }
+
+    /// Units of a job whose history before has been run: each is found among the histories, or waits.
+    fn born(&mut self, slot: u32) {
+        let Some(flight) = &mut self.flights[slot as usize] else { return };
+        for unit in self.born.drain(..) {
+            let node = flight.plan.node[unit as usize];
+            let trie = &flight.job.trie;
+            let parent = flight.plan.unit[trie.parent[node as usize] as usize];
+            let entry = self.histories.after(flight.entry[parent as usize], trie.token[node as usize]);
+            enter(flight, Waiter { slot, unit }, entry, &mut self.histories, &mut self.found);
         }
     }
 
-    /// Gives up the jobs whose rows are in `range`.
-    fn fail(&mut self, range: std::ops::Range<usize>, error: &Error) {
-        let slots: Vec<usize> = self.batch.rows[range].iter().map(|&(slot, _)| slot).collect();
-        for slot in slots {
-            if let Some(flight) = &mut self.flights[slot] {
-                flight.failed = Some(error.to_string());
-                flight.left = 0;
-                flight.ready.clear();
+    /// Answers those whose history has been run before, and those that become known by that, and so on.
+    /// What the kernel would have to run again becomes a row.
+    fn answer(&mut self) {
+        while !self.found.is_empty() {
+            let batch = &mut self.batch;
+            std::mem::swap(&mut batch.served, &mut self.found);
+            batch.from.clear();
+            batch.wanted.clear();
+            batch.offsets.clear();
+            batch.offsets.push(0);
+            for waiter in &batch.served {
+                let Some(flight) = &self.flights[waiter.slot as usize] else { continue };
+                let state = self.histories.entries[flight.entry[waiter.unit as usize] as usize].state;
+                batch.from.push(state);
+                batch.wanted.extend(flight.questions(waiter.unit));
+                batch.offsets.push(batch.wanted.len() as u32);
+            }
+            batch.out.clear();
+            batch.out.resize(batch.wanted.len(), f32::NAN);
+            let mut failed = None;
+            if self.answers {
+                let wanted = Wanted { tokens: &batch.wanted, offsets: &batch.offsets };
+                failed = self.kernel.again(&batch.from, wanted, &mut batch.out).and_then(Result::err);
+            }
+            for at in 0..self.batch.served.len() {
+                let waiter = self.batch.served[at];
+                let Some(flight) = &mut self.flights[waiter.slot as usize] else { continue };
+                if let Some(error) = &failed {
+                    flight.fail(error);
+                    continue;
+                }
+                let first = self.batch.offsets[at] as usize;
+                let entry = flight.entry[waiter.unit as usize];
+                if !self.answers {
+                    let entry = &mut self.histories.entries[entry as usize];
+                    let tokens = &self.batch.wanted[first..self.batch.offsets[at + 1] as usize];
+                    let mut known = true;
+                    for (&token, out) in tokens.iter().zip(&mut self.batch.out[first..]) {
+                        match entry.answer(token) {
+                            Some(value) => *out = value,
+                            None => known = false,
+                        }
+                    }
+                    if !known {
+                        entry.waiting.push(waiter);
+                        flight.wait(waiter.unit);
+                        continue;
+                    }
+                }
+                self.work.hits += 1;
+                let out = &self.batch.out;
+                flight.receive(waiter.unit, |at, _| out[first + at], &mut self.histories, &mut self.born);
+                self.born(waiter.slot);
+            }
+            self.batch.served.clear();
+        }
+    }
+
+    /// Gives up the jobs that wait for a row.
+    fn fail(&mut self, row: usize, error: &Error) {
+        let entry = &mut self.histories.entries[self.batch.rows[row] as usize];
+        entry.queued = false;
+        for waiter in entry.waiting.drain(..) {
+            if let Some(flight) = &mut self.flights[waiter.slot as usize] {
+                flight.fail(error);
             }
         }
     }
@@ -207,14 +352,13 @@ impl<K: StepKernel> Scheduler<K> {
             .and_then(Option::as_mut)
             .ok_or_else(|| Error::Internal(format!("{}: no job in slot {}", self.lm, slot.0)))
     }
-}
 
-impl<K: StepKernel> Scorer for Scheduler<K> {
-    fn submit(&mut self, job: Job) -> Result<Slot> {
-        let plan = Plan::new(&job.trie, self.kernel.window());
-        let recurrent = self.kernel.window().is_none();
-        let flight = Flight::new(job, plan, recurrent);
-        self.work.raw += flight.job.trie.raw;
+    /// Takes a job; with `held`, no state of its histories is given back before it is released.
+    fn enlist(&mut self, job: Job, held: bool) -> Result<Slot> {
+        let window = self.kernel.window();
+        self.work.raw += job.trie.raw;
+        self.jobs += 1;
+        let flight = Flight::new(job, window, held, self.spare.pop());
         let slot = self.flights.iter().position(Option::is_none).unwrap_or_else(|| {
             self.flights.push(None);
             self.flights.len() - 1
@@ -222,13 +366,93 @@ impl<K: StepKernel> Scorer for Scheduler<K> {
         if flight.left > 0 {
             self.order.push(slot);
         }
-        self.flights[slot] = Some(flight);
+        let carry = flight.job.start.as_ref();
+        let start = Start {
+            token: flight.job.trie.token[ROOT as usize],
+            carry: carry.map_or(0, |carry| std::sync::Arc::as_ptr(&carry.0).addr()),
+            alone: if self.limits.alone { self.jobs } else { 0 },
+        };
+        let flight = self.flights[slot].insert(flight);
+        let mut key = Vec::new();
+        // A window's history is its tokens; a state's begins with the start.
+        let first = if window.is_some() { flight.left } else { flight.left.min(1) };
+        for unit in 0..first as u32 {
+            let entry = match window {
+                None => self.histories.start(start, flight.job.start.as_ref()),
+                Some(length) => {
+                    key.clear();
+                    push_window(&flight.job.trie, flight.plan.node[unit as usize], length, &mut key);
+                    let root = self.histories.start(Start { token: key[0], ..start }, None);
+                    key[1..].iter().fold(root, |entry, &token| self.histories.after(entry, token))
+                }
+            };
+            let waiter = Waiter { slot: slot as u32, unit };
+            enter(flight, waiter, entry, &mut self.histories, &mut self.found);
+        }
+        self.answer();
         Ok(Slot(slot))
     }
 
+    /// Lets go of all that a job holds.
+    fn leave(&mut self, slot: usize) {
+        let Some(flight) = &mut self.flights[slot] else { return };
+        for entry in &mut flight.entry {
+            let entry = std::mem::replace(entry, NONE);
+            if entry != NONE {
+                self.histories.desert(entry, slot as u32);
+                self.histories.leave(entry);
+            }
+        }
+    }
+}
+
+/// A unit comes to its history: found if it has been run, else it waits for it.
+fn enter(
+    flight: &mut Flight,
+    waiter: Waiter,
+    entry: u32,
+    histories: &mut Histories,
+    found: &mut Vec<Waiter>,
+) {
+    flight.entry[waiter.unit as usize] = entry;
+    histories.hold(entry);
+    let entry = &mut histories.entries[entry as usize];
+    if entry.state != NONE {
+        found.push(waiter);
+        return;
+    }
+    entry.waiting.push(waiter);
+    flight.wait(waiter.unit);
+}
+
+/// Moves a flight's ready units to the rows of a step that may have `most` of them. A history that is a
+/// row already takes no other.
+fn take_ready(flight: &mut Flight, most: usize, histories: &mut Histories, rows: &mut Vec<u32>) {
+    while rows.len() < most {
+        let Some(unit) = flight.next_ready() else {
+            flight.depth = flight.depth.saturating_sub(1);
+            return;
+        };
+        let number = flight.entry[unit as usize];
+        let entry = &mut histories.entries[number as usize];
+        if std::mem::replace(&mut entry.queued, true) {
+            continue;
+        }
+        rows.push(number);
+    }
+}
+
+impl<K: StepKernel> Scorer for Scheduler<K> {
+    fn submit(&mut self, job: Job) -> Result<Slot> {
+        self.enlist(job, false)
+    }
+
+    fn submit_held(&mut self, job: Job) -> Result<Slot> {
+        self.enlist(job, true)
+    }
+
     fn demand(&self) -> Demand {
-        let ready =
-            self.order.iter().filter_map(|&slot| self.flights[slot].as_ref()).map(|f| f.ready.len()).sum();
+        let ready = self.order.iter().filter_map(|&slot| self.flights[slot].as_ref()).map(Flight::rows).sum();
         Demand { ready, wanted: if self.limits.alone { 1 } else { self.bound() } }
     }
 
@@ -238,18 +462,18 @@ impl<K: StepKernel> Scorer for Scheduler<K> {
         if rows == 0 {
             return Ok(());
         }
-        if let Err(error) = self.run(0..rows) {
-            // Somebody's rows spoilt the batch: each job alone, so that only the guilty fail.
-            let mut start = 0;
-            while start < rows {
-                let slot = self.batch.rows[start].0;
-                let end = start + self.batch.rows[start..].iter().take_while(|row| row.0 == slot).count();
-                if start == 0 && end == rows {
-                    self.fail(0..rows, &error);
-                } else if let Err(error) = self.run(start..end) {
-                    self.fail(start..end, &error);
+        if let Err(error) = self.try_run(0..rows) {
+            // Somebody's row spoilt the batch: each alone, so that only the guilty fail.
+            for row in 0..rows {
+                let waiting = &self.histories.entries[self.batch.rows[row] as usize].waiting;
+                let failed = |waiter: &Waiter| {
+                    self.flights[waiter.slot as usize].as_ref().is_none_or(|flight| flight.left == 0)
+                };
+                if rows == 1 || waiting.iter().all(failed) {
+                    self.fail(row, &error);
+                } else if let Err(error) = self.try_run(row..row + 1) {
+                    self.fail(row, &error);
                 }
-                start = end;
             }
         }
         let flights = &self.flights;
@@ -283,9 +507,7 @@ impl<K: StepKernel> Scorer for Scheduler<K> {
     fn cancel(&mut self, slot: Slot) {
         self.order.retain(|&other| other != slot.0);
         if let Ok(flight) = self.flight(slot) {
-            flight.failed = Some("cancelled".into());
-            flight.left = 0;
-            flight.ready.clear();
+            flight.fail(&"cancelled");
         }
     }
 
@@ -298,39 +520,71 @@ impl<K: StepKernel> Scorer for Scheduler<K> {
             return Ok(None);
         }
         let trie = flight.job.trie.clone();
-        if let Some(state) = flight.state_of(node) {
+        let state_of = |scheduler: &Self, node: u32| {
+            let flight = scheduler.flights[slot.0].as_ref()?;
+            let entry = flight.entry_of(node)?;
+            Some(scheduler.histories.entries[entry as usize].state).filter(|&state| state != NONE)
+        };
+        if let Some(state) = state_of(self, node) {
             return Ok(Some(self.kernel.save(state)));
         }
         // A leaf: its parent's state is kept, one more token leads there.
-        let Some(from) = (node != ROOT).then(|| flight.state_of(trie.parent[node as usize])).flatten() else {
+        let Some(from) = (node != ROOT).then(|| state_of(self, trie.parent[node as usize])).flatten() else {
             return Ok(None);
         };
-        let to = self.states.take();
+        let to = self.histories.states.take();
         let token = [trie.token[node as usize]];
         let rows = Rows { tokens: &token, from: &[from], to: &[to] };
         let nothing = Wanted { tokens: &[], offsets: &[0, 0] };
-        let room = self.kernel.reserve(self.states.count as usize);
+        let room = self.kernel.reserve(self.histories.states.count as usize);
         let result = room.and_then(|()| self.kernel.run(rows, nothing, &mut []));
         self.work.steps += 1;
         self.work.rows += 1;
         let carry = result.map(|()| Some(self.kernel.save(to)));
-        self.states.give(to);
+        self.histories.states.give(to);
         carry
     }
 
     fn release(&mut self, slot: Slot) {
         self.order.retain(|&other| other != slot.0);
-        if let Some(flight) = self.flights.get_mut(slot.0).and_then(Option::take) {
-            for state in flight.state {
-                self.states.give(state);
-            }
+        if slot.0 >= self.flights.len() {
+            return;
+        }
+        self.leave(slot.0);
+        if let Some(flight) = self.flights[slot.0].take()
+            && self.spare.len() < SPARE
+        {
+            self.spare.push(flight);
         }
     }
 
     fn work(&self) -> Work {
         self.work
     }
+
+    fn remember(&mut self, bytes: usize) {
+        let state = self.kernel.state_bytes();
+        let shared = state > 0 && !self.limits.alone && self.kernel.window().is_none();
+        self.histories.keep = if shared { bytes / (state + ENTRY_BYTES) } else { 0 };
+    }
+
+    fn known(&self, slot: Slot) -> Option<Known<'_>> {
+        let flight = self.flights.get(slot.0)?.as_ref()?;
+        Some(Known { ln: &flight.ln, boundary: &flight.boundary })
+    }
+
+    fn focus(&mut self, slot: Slot, wanted: &[bool]) {
+        if let Ok(flight) = self.flight(slot) {
+            flight.focus(wanted);
+        }
+    }
 }
 
+/// Flights whose memory is kept; more are rarely in flight.
+const SPARE: usize = 64;
+/// About what a history takes beside its state.
+const ENTRY_BYTES: usize = 160;
+/// The arena grows by so many states.
+const STATES_AT_ONCE: usize = 64;
 /// A job that needs this many times the time it has left is given none: estimates are rough.
 const HOPELESS: f64 = 2.0;

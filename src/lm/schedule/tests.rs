@@ -6,7 +6,7 @@ use std::task::Poll;
 use proptest::prelude::*;
 
 use super::Scheduler;
-use crate::lm::{BOUNDARY, Carry, Job, Limits, Rows, Scorer, Scores, StepKernel, Wanted};
+use crate::lm::{BOUNDARY, Carry, Job, Limits, Rows, Scorer, Scores, StepKernel, Wanted, Work};
 use crate::trie::{Builder, Trie};
 use crate::{Error, Result};
 
@@ -19,6 +19,8 @@ struct Hash {
     rows: u64,
     largest: usize,
     window: Option<usize>,
+    /// Whether it answers again from a state.
+    answers: bool,
 }
 
 fn feed(state: u64, token: u32) -> u64 {
@@ -32,6 +34,9 @@ fn answer(state: u64, token: u32) -> f32 {
 impl StepKernel for Hash {
     fn window(&self) -> Option<usize> {
         self.window
+    }
+    fn state_bytes(&self) -> usize {
+        8
     }
     fn reserve(&mut self, count: usize) -> Result<()> {
         self.states.resize(self.states.len().max(count), 0);
@@ -74,11 +79,63 @@ impl StepKernel for Hash {
         }
         Ok(())
     }
+    fn again(&mut self, states: &[u32], wanted: Wanted<'_>, out: &mut [f32]) -> Option<Result<()>> {
+        if !self.answers {
+            return None;
+        }
+        for (row, &state) in states.iter().enumerate() {
+            let range = wanted.offsets[row] as usize..wanted.offsets[row + 1] as usize;
+            for (out, &token) in out[range.clone()].iter_mut().zip(&wanted.tokens[range]) {
+                *out = answer(self.states[state as usize], token);
+            }
+        }
+        Some(Ok(()))
+    }
 }
 
 fn scheduler(rows: usize, alone: bool, window: Option<usize>) -> Scheduler<Hash> {
-    let kernel = Hash { states: Vec::new(), rows: 0, largest: 0, window };
+    with_answers(rows, alone, window, false)
+}
+
+fn with_answers(rows: usize, alone: bool, window: Option<usize>, answers: bool) -> Scheduler<Hash> {
+    let kernel = Hash { states: Vec::new(), rows: 0, largest: 0, window, answers };
     Scheduler::new(kernel, "hash", &Limits { rows, step_time: None, alone, threads: 1 })
+}
+
+/// Scores of one job after another, and nothing in flight between.
+fn one_by_one(scheduler: &mut Scheduler<Hash>, tries: &[Arc<Trie>]) -> Vec<Vec<f32>> {
+    let each = |trie: &Arc<Trie>| {
+        let slot = scheduler.submit(job(trie)).unwrap();
+        let scores = finish(scheduler, slot);
+        scheduler.release(slot);
+        scores
+    };
+    tries.iter().map(each).collect()
+}
+
+fn finish(scheduler: &mut Scheduler<Hash>, slot: super::Slot) -> Vec<f32> {
+    for _ in 0..1000 {
+        if let Some(scores) = take(scheduler, slot) {
+            return scores.unwrap().0;
+        }
+        scheduler.step().unwrap();
+    }
+    panic!("the job does not come to an end")
+}
+
+/// Distinct histories of all lists together: what must be run when nothing is forgotten.
+fn distinct(lists: &[Vec<Vec<u32>>]) -> u64 {
+    let histories: std::collections::HashSet<&[u32]> =
+        lists.iter().flatten().flat_map(|sequence| (0..sequence.len()).map(|n| &sequence[..n])).collect();
+    histories.len() as u64
+}
+
+/// Every state is free, or kept for later.
+fn all_given_back(scheduler: &Scheduler<Hash>) -> bool {
+    let histories = &scheduler.histories;
+    histories.states.free.len() + histories.idle() == histories.states.count as usize
+        && histories.idle() <= histories.keep
+        && (histories.keep > 0 || histories.len() == 0)
 }
 
 fn trie(sequences: &[Vec<u32>]) -> Arc<Trie> {
@@ -137,9 +194,12 @@ proptest! {
         rows in 1usize..9,
         alone in any::<bool>(),
         window in prop::option::of(1usize..4),
+        answers in any::<bool>(),
+        kept in prop_oneof![Just(0usize), 1..20usize, Just(1 << 20)],
     ) {
         let tries: Vec<_> = lists.iter().map(|list| trie(list)).collect();
-        let mut scheduler = scheduler(rows, alone, window);
+        let mut scheduler = with_answers(rows, alone, window, answers);
+        scheduler.remember(kept * (8 + super::ENTRY_BYTES));
         let mut waiting: Vec<usize> = (0..tries.len()).rev().collect();
         let mut flying = Vec::new();
         let mut cancelled = false;
@@ -186,10 +246,17 @@ proptest! {
             inner.len() as u64
         }).sum();
         prop_assert!(scheduler.kernel.rows <= histories);
-        if !cancelled && window.is_none() {
+        if alone && !cancelled && window.is_none() {
             prop_assert_eq!(scheduler.kernel.rows, histories);
         }
-        prop_assert_eq!(scheduler.states.free.len(), scheduler.states.count as usize, "every state was given back");
+        if answers && !alone && kept == 1 << 20 && window.is_none() {
+            let once = distinct(&lists);
+            prop_assert!(scheduler.kernel.rows <= once, "nothing is run twice while it is remembered");
+            prop_assert!(cancelled || scheduler.kernel.rows == once);
+            let Work { rows, shared, hits, .. } = scheduler.work();
+            prop_assert!(cancelled || rows + shared + hits == histories);
+        }
+        prop_assert!(all_given_back(&scheduler));
     }
 }
 
@@ -205,7 +272,97 @@ fn a_job_that_fails_takes_no_other_with_it() {
     assert!(take(&mut scheduler, slots[1]).unwrap().unwrap_err().to_string().contains("poison"));
     assert_eq!(take(&mut scheduler, slots[2]).unwrap().unwrap().0, plain(&good, 1, None));
     slots.into_iter().for_each(|slot| scheduler.release(slot));
-    assert_eq!(scheduler.states.free.len(), scheduler.states.count as usize);
+    assert!(all_given_back(&scheduler));
+}
+
+#[test]
+fn equal_histories_of_utterances_in_flight_are_one_row() {
+    let tries = [trie(&[vec![1, 2, 3], vec![1, 4]]), trie(&[vec![1, 2, 5]]), trie(&[vec![6]])];
+    for (window, alone, rows) in [(None, false, 3), (None, true, 7), (Some(2), false, 3), (Some(2), true, 7)]
+    {
+        let mut scheduler = scheduler(64, alone, window);
+        let slots = tries.each_ref().map(|trie| scheduler.submit(job(trie)).unwrap());
+        for (trie, slot) in tries.iter().zip(slots) {
+            assert_eq!(finish(&mut scheduler, slot), plain(trie, 1, window));
+        }
+        // "", "1" and "1 2", once each or once for each utterance that has them.
+        assert_eq!((scheduler.kernel.rows, scheduler.work().shared), (rows, 7 - rows), "{window:?} {alone}");
+    }
+}
+
+#[test]
+fn carried_states_are_shared_only_where_they_are_the_same() {
+    let trie = trie(&[vec![1, 2]]);
+    let carries = [3u64, 3, 4].map(|state| Carry(Arc::new(state)));
+    let starts = [&carries[0], &carries[0], &carries[1], &carries[2]];
+    let mut scheduler = scheduler(64, false, None);
+    let slots = starts.map(|carry| {
+        let job = Job { start: Some(carry.clone()), ..job(&trie) };
+        scheduler.submit(job).unwrap()
+    });
+    for (slot, start) in slots.into_iter().zip([3, 3, 3, 4]) {
+        assert_eq!(finish(&mut scheduler, slot), plain(&trie, start, None));
+    }
+    assert_eq!(scheduler.kernel.rows, 6, "two histories for each of three carried states");
+}
+
+#[test]
+fn frequent_openings_outlive_what_came_once() {
+    // Each list begins alike, and goes on as no other does.
+    let lists: Vec<_> =
+        (0..30u32).map(|at| trie(&[vec![1, 2, 100 + at, 200 + at, 300 + at, 400 + at]])).collect();
+    for answers in [false, true] {
+        let mut scheduler = with_answers(64, false, None, answers);
+        scheduler.remember(8 * (8 + super::ENTRY_BYTES));
+        for (trie, scores) in lists.iter().zip(one_by_one(&mut scheduler, &lists)) {
+            assert_eq!(scores, plain(trie, 1, None));
+        }
+        assert!(scheduler.histories.idle() <= 8);
+        // 6 histories a list; "", "1" and "1 2" are there from the second list on, but a kernel that does not
+        // answer again must run "1 2" for each new word after it.
+        let hits = if answers { 3 * 29 } else { 2 * 29 };
+        assert_eq!((scheduler.work().hits, scheduler.kernel.rows), (hits, 6 * 30 - hits), "{answers}");
+    }
+}
+
+#[test]
+fn a_longer_list_of_what_is_held_costs_only_its_new_words() {
+    let (first, second) =
+        (trie(&[vec![1, 2, 0], vec![1, 3, 0]]), trie(&[vec![1, 2, 4, 0], vec![1, 3, 4, 0]]));
+    let mut scheduler = with_answers(64, false, None, true);
+    let held = scheduler.submit_held(job(&first)).unwrap();
+    assert_eq!(finish(&mut scheduler, held), plain(&first, 1, None));
+    assert_eq!(scheduler.kernel.rows, 4);
+    let next = scheduler.submit_held(job(&second)).unwrap();
+    scheduler.release(held);
+    assert_eq!(finish(&mut scheduler, next), plain(&second, 1, None));
+    assert_eq!(scheduler.kernel.rows, 4 + 2, "after `1 2 4` and after `1 3 4`");
+    scheduler.release(next);
+    assert!(all_given_back(&scheduler));
+}
+
+#[test]
+fn unwanted_ends_are_left_until_they_are_wanted() {
+    let trie = trie(&[vec![1, 2, 3, 4], vec![1, 2, 5, 6], vec![7, 8]]);
+    let mut scheduler = scheduler(64, false, None);
+    let slot = scheduler.submit(job(&trie)).unwrap();
+    scheduler.focus(slot, &[false, true, false]);
+    (0..9).for_each(|_| scheduler.step().unwrap());
+    assert!(take(&mut scheduler, slot).is_none());
+    let known = scheduler.known(slot).unwrap().ln.to_vec();
+    let all = plain(&trie, 1, None);
+    for (node, (&known, &all)) in known.iter().zip(&all).enumerate() {
+        // Nodes 4 and 8 end the others, and their parents were not run.
+        let left = node == 4 || node == 8;
+        assert!(if left { known.is_nan() } else { known == all }, "node {node}: {known} {all}");
+    }
+    assert_eq!((scheduler.kernel.rows, scheduler.demand().ready), (4, 0));
+    scheduler.focus(slot, &[true, true, true]);
+    assert_eq!(scheduler.demand().ready, 2);
+    assert_eq!(finish(&mut scheduler, slot), all);
+    assert_eq!(scheduler.kernel.rows, 6);
+    scheduler.release(slot);
+    assert!(all_given_back(&scheduler));
 }
 
 #[test]

@@ -54,6 +54,10 @@ impl StepKernel for CellKernel {
         None
     }
 
+    fn state_bytes(&self) -> usize {
+        self.signature.state_bytes()
+    }
+
     fn reserve(&mut self, count: usize) -> Result<()> {
         if self.arena.reserve(&self.stack, count) {
             return Ok(());

@@ -1,0 +1,93 @@
+//! What is expected of words that are not scored yet.
+
+use serde::{Deserialize, Serialize};
+
+use super::sheet::ORDERS;
+use crate::{Error, Result};
+
+/// Only the winner is wanted.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BestOnly {
+    /// Accepted share of utterances whose winner differs from the one that all scores would give; 0: the
+    /// winner is certain.
+    pub risk: f64,
+    /// What is expected of unscored words, learnt by `tune`.
+    pub tail: Tail,
+    /// Histories of one utterance that are looked into side by side: more finish sooner, fewer waste less.
+    pub width: usize,
+}
+
+/// How a neural model's word scores differ from what is expected of them.
+///
+/// A word that stood in the same context in a hypothesis scored before is expected to have that score,
+/// corrected by the difference of the n-gram's scores; any other is expected to have the n-gram's,
+/// scaled. Index 0 is about words that did not occur before, index k about those with k - 1 equal words
+/// in front.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tail {
+    /// Expected natural log probability of a new word where the n-gram says 0.
+    pub intercept: f64,
+    /// What a nat of the n-gram's counts.
+    pub slope: [f64; ORDERS + 1],
+    /// Standard deviation of what is left, in nats.
+    pub deviation: [f64; ORDERS + 1],
+    /// Pairs: the distance, in deviations, at which a hypothesis is given up, and the share of lists
+    /// where that gave another winner. Distances rise.
+    pub margins: Vec<[f64; 2]>,
+}
+
+impl Default for BestOnly {
+    fn default() -> Self {
+        Self { risk: 0.0, tail: Tail::default(), width: WIDTH }
+    }
+}
+
+impl Default for Tail {
+    /// As `tune` finds it with the shipped English models on 150 lists of read sentences. The margins are
+    /// wider than it found necessary there: other models and lists may need it.
+    fn default() -> Self {
+        Self {
+            intercept: 0.17,
+            slope: [1.08, 0.72, 0.56, 0.27, 0.0],
+            deviation: [1.79, 1.41, 1.22, 0.69, 0.37],
+            margins: vec![[1.0, 0.03], [2.0, 0.01], [3.0, 0.007]],
+        }
+    }
+}
+
+impl BestOnly {
+    /// The distance, in deviations, at which a hypothesis is given up; infinite where only certainty will do.
+    pub fn margin(&self) -> f64 {
+        if self.risk <= 0.0 {
+            return f64::INFINITY;
+        }
+        let safe = self.tail.margins.iter().filter(|[_, risk]| *risk <= self.risk);
+        safe.map(|[margin, _]| *margin).min_by(f64::total_cmp).unwrap_or(f64::INFINITY)
+    }
+
+    /// # Errors
+    /// [`Error::Config`] if the risk is no share, or the tail no distribution.
+    pub fn check(&self) -> Result<()> {
+        if !(0.0..1.0).contains(&self.risk) {
+            return Err(Error::Config(format!(
+                "the risk is {}; it is the share of lists whose winner may differ, from 0 to below 1",
+                self.risk
+            )));
+        }
+        let Tail { intercept, slope, deviation, margins } = &self.tail;
+        let finite = slope.iter().chain(margins.iter().flatten()).all(|value| value.is_finite());
+        if !finite
+            || !intercept.is_finite()
+            || !deviation.iter().all(|value| value.is_finite() && *value >= 0.0)
+        {
+            return Err(Error::config(
+                "the configuration's [tail] has a number that is none, or a deviation below 0: let `tune` write it",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Few: what is scored first says what to expect of the rest.
+const WIDTH: usize = 4;

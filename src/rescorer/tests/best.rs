@@ -1,0 +1,281 @@
+//! Only the winner: the same as everything scored gives, for less; and sessions, whose lists grow.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::lm::schedule::Scheduler;
+use crate::lm::{BOUNDARY, Rows, StepKernel, Wanted};
+
+/// A network in small: its state is a number made of all tokens fed, its probabilities follow from it.
+struct Net {
+    vocab: Arc<dyn Vocab>,
+    states: Vec<u32>,
+}
+
+struct NetModel {
+    spec: Spec,
+}
+
+impl LanguageModel for NetModel {
+    fn spec(&self) -> &Spec {
+        &self.spec
+    }
+    fn scorer(&self, limits: &Limits) -> Result<Box<dyn Scorer>> {
+        let kernel = Net { vocab: self.spec.vocab.clone(), states: Vec::new() };
+        Ok(Box::new(Scheduler::new(kernel, "net", limits)))
+    }
+}
+
+impl Net {
+    fn answer(&self, state: u32, token: u32) -> f32 {
+        let (seed, previous) = (state / 100 % 97, state % 100);
+        match token {
+            BOUNDARY => boundary(&*self.vocab, seed, previous),
+            token => ln(&*self.vocab, seed, previous, token),
+        }
+    }
+    fn answers(&self, row: usize, state: u32, wanted: Wanted<'_>, out: &mut [f32]) {
+        let range = wanted.offsets[row] as usize..wanted.offsets[row + 1] as usize;
+        for (out, &token) in out[range.clone()].iter_mut().zip(&wanted.tokens[range]) {
+            *out = self.answer(state, token);
+        }
+    }
+}
+
+impl StepKernel for Net {
+    fn window(&self) -> Option<usize> {
+        None
+    }
+    fn state_bytes(&self) -> usize {
+        4
+    }
+    fn reserve(&mut self, count: usize) -> Result<()> {
+        self.states.resize(self.states.len().max(count), 0);
+        Ok(())
+    }
+    fn reset(&mut self, state: u32) {
+        self.states[state as usize] = 0;
+    }
+    fn load(&mut self, state: u32, carry: &Carry) -> Result<()> {
+        self.states[state as usize] = *carry.0.downcast_ref().ok_or(Error::Internal("carry".into()))?;
+        Ok(())
+    }
+    fn save(&self, state: u32) -> Carry {
+        Carry(Arc::new(self.states[state as usize]))
+    }
+    fn run(&mut self, rows: Rows<'_>, wanted: Wanted<'_>, out: &mut [f32]) -> Result<()> {
+        for (row, &token) in rows.tokens.iter().enumerate() {
+            let from = self.states[rows.from[row] as usize];
+            let to = (from.wrapping_mul(31) + token) % 10_000 / 100 * 100 + token;
+            self.states[rows.to[row] as usize] = to;
+            self.answers(row, to, wanted, out);
+        }
+        Ok(())
+    }
+    fn again(&mut self, states: &[u32], wanted: Wanted<'_>, out: &mut [f32]) -> Option<Result<()>> {
+        for (row, &state) in states.iter().enumerate() {
+            self.answers(row, self.states[state as usize], wanted, out);
+        }
+        Some(Ok(()))
+    }
+}
+
+fn net(words: bool) -> Arc<NetModel> {
+    Arc::new(NetModel { spec: table(words).spec })
+}
+
+/// How a test combines a network and a table that stands for the n-gram.
+#[derive(Debug, Clone)]
+struct Recipe {
+    /// Share of the network in a mix, and whether its boundaries are left out; else a sum.
+    mix: Option<(f64, bool)>,
+    words: bool,
+    weights: [f64; 2],
+    eos: bool,
+}
+
+fn builder(recipe: &Recipe) -> Builder {
+    let builder = Rescorer::builder()
+        .lm("net", net(recipe.words), TextMap::default())
+        .lm("table", Arc::new(table(true)), TextMap::default())
+        .unk_penalty(-1.5)
+        .score_eos(recipe.eos)
+        .weight("words", 0.25)
+        .weight("net.oov", -0.5)
+        .rows(7);
+    match recipe.mix {
+        None => builder.weight("net", recipe.weights[0]).weight("table", recipe.weights[1]),
+        Some((share, fast)) => {
+            let lambdas = vec![("net".to_owned(), share), ("table".to_owned(), 1.0 - share)];
+            builder.interpolation(Interpolation::Linear { lambdas, fast }).weight(MIX, recipe.weights[0])
+        }
+    }
+}
+
+fn recipes() -> impl Strategy<Value = Recipe> {
+    let mix = prop::option::of((prop_oneof![Just(0.0), Just(1.0), 0.05..0.95f64], any::<bool>()));
+    let weight = || prop_oneof![4 => 0.1..3.0f64, 1 => -1.0..0.0f64, 1 => Just(0.0)];
+    (mix, any::<bool>(), [weight(), weight()], any::<bool>()).prop_map(|(mix, words, weights, eos)| Recipe {
+        mix,
+        words,
+        weights,
+        eos,
+    })
+}
+
+/// Lists of few words and few scores: ties and equal texts are common.
+fn lists() -> impl Strategy<Value = Vec<Vec<(String, f64)>>> {
+    let word = prop_oneof![Just("a"), Just("cat"), Just("cats"), Just("as"), Just("zebra")];
+    let text = prop::collection::vec(word, 0..7).prop_map(|words| words.join(" "));
+    let score = prop_oneof![Just(-1.0), Just(-2.0), Just(-3.5), -20.0..0.0f64];
+    prop::collection::vec(prop::collection::vec((text, score), 0..14), 1..5)
+}
+
+fn utterances(lists: &[Vec<(String, f64)>]) -> Vec<Utterance> {
+    lists
+        .iter()
+        .map(|list| Utterance::new("u", list.iter().map(|(text, score)| (text.as_str(), *score))))
+        .collect()
+}
+
+fn rows(worker: &Worker) -> u64 {
+    worker.work()[0].1.rows
+}
+
+proptest! {
+    /// The winner and its total are those that all scores give; what has no total stands behind in
+    /// first-pass order; no more is run than without.
+    #[test]
+    fn the_winner_is_the_one_that_all_scores_give(
+        recipe in recipes(), lists in lists(), width in 1usize..5,
+    ) {
+        let whole = builder(&recipe).build().unwrap();
+        let best = BestOnly { width, ..BestOnly::default() };
+        let best = builder(&recipe).best_only(Some(best)).build().unwrap();
+        let (mut all, mut some) = (utterances(&lists), utterances(&lists));
+        let (mut whole, mut best) = (whole.worker().unwrap(), best.worker().unwrap());
+        whole.rescore_batch(&mut all).unwrap();
+        best.rescore_batch(&mut some).unwrap();
+        for (all, some) in all.iter().zip(&some) {
+            prop_assert_eq!(&all.status, &some.status);
+            let first = |utterance: &Utterance| utterance.best().map(|best| (best.rank, best.total));
+            prop_assert_eq!(first(all), first(some));
+            let unscored = some.hypotheses.iter().any(|hypothesis| hypothesis.total.is_nan());
+            let behind = some.hypotheses.iter().skip(1);
+            prop_assert!(!unscored || behind.clone().is_sorted_by_key(|hypothesis| hypothesis.rank));
+            for hypothesis in behind.filter(|hypothesis| !hypothesis.total.is_nan()) {
+                let same = all.hypotheses.iter().find(|other| other.rank == hypothesis.rank).unwrap();
+                prop_assert_eq!(same.total, hypothesis.total);
+            }
+        }
+        prop_assert!(rows(&best) <= rows(&whole));
+    }
+}
+
+#[test]
+fn what_cannot_win_is_not_run() {
+    let list = vec![
+        ("a cat".to_owned(), -1.0),
+        ("cat a cat cats".to_owned(), -1000.0),
+        ("cats".to_owned(), -1000.0),
+    ];
+    for mix in [None, Some((0.4, false)), Some((0.4, true))] {
+        let recipe = Recipe { mix, words: true, weights: [1.0, 1.0], eos: true };
+        let rescorer =
+            builder(&recipe).best_only(Some(BestOnly { width: 1, ..BestOnly::default() })).build().unwrap();
+        let mut worker = rescorer.worker().unwrap();
+        let mut utterance = utterances(std::slice::from_ref(&list)).remove(0);
+        worker.rescore(&mut utterance).unwrap();
+        let totals: Vec<_> =
+            utterance.hypotheses.iter().map(|hypothesis| hypothesis.total.is_nan()).collect();
+        assert_eq!((rows(&worker), totals), (3, vec![false, true, true]), "{mix:?}: `<s>`, `a` and `cat`");
+    }
+}
+
+/// Lists on which hypotheses are near each other.
+fn many(count: u32) -> Vec<Vec<(String, f64)>> {
+    let words = ["a", "cat", "cats", "as"];
+    let word = |seed: u32| words[(seed.wrapping_mul(2_654_435_761) >> 20) as usize % 4];
+    let hypothesis = |list: u32, at: u32| {
+        let texts: Vec<_> =
+            (0..6).map(|place| word(list * 97 + place * 13 + if at % 6 == place { at } else { 0 })).collect();
+        (texts.join(" "), -0.3 * f64::from(at))
+    };
+    (0..count).map(|list| (0..12).map(|at| hypothesis(list, at)).collect()).collect()
+}
+
+#[test]
+fn what_is_learnt_of_lists_saves_work_on_them() {
+    let recipe = Recipe { mix: Some((0.5, false)), words: true, weights: [1.0, 0.0], eos: true };
+    let whole = builder(&recipe).build().unwrap();
+    let mut worker = whole.worker().unwrap();
+    let mut done = Vec::new();
+    for (utterance, ticket) in utterances(&many(120)).into_iter().zip(0..) {
+        worker.submit(Request { ticket, utterance, sheet: true, ..Request::default() });
+        while !worker.is_idle() {
+            worker.step(&mut done).unwrap();
+        }
+    }
+    let winners: Vec<u32> = done.iter().map(|finished| finished.utterance.best().unwrap().rank).collect();
+    let list = |finished: Finished| {
+        let mut utterance = finished.utterance;
+        utterance.hypotheses.sort_by_key(|hypothesis| hypothesis.rank);
+        (utterance, finished.sheet.unwrap())
+    };
+    let lists: Vec<_> = done.into_iter().map(list).collect();
+    let fitted = whole.fit_tail(&lists).unwrap().unwrap();
+    assert_eq!((fitted.lists, fitted.scored.len()), (120, fitted.tail.margins.len() + 1));
+    // A model of the words alone would leave a deviation; words in a longer context deviate less.
+    assert!(fitted.tail.deviation[0] > 0.0);
+    let run = |risk: f64| {
+        let tail = Tail { margins: vec![[3.0, 0.1]], ..fitted.tail.clone() };
+        let best = BestOnly { risk, tail, ..BestOnly::default() };
+        let mut worker = whole.with_best_only(Some(best)).unwrap().worker().unwrap();
+        let mut some = utterances(&many(120));
+        worker.rescore_batch(&mut some).unwrap();
+        let wrong = some.iter().zip(&winners).filter(|(some, winner)| some.best().unwrap().rank != **winner);
+        (wrong.count(), rows(&worker))
+    };
+    let ((certain, all), (wrong, some)) = (run(0.0), run(0.1));
+    assert_eq!(certain, 0);
+    assert!(wrong <= 12 && some < all, "{wrong} of 120 are others, for {some} of {all} histories");
+}
+
+#[test]
+fn a_session_costs_the_new_words_and_gives_what_each_list_alone_gives() {
+    let partial: Vec<Vec<(String, f64)>> = [
+        &["a", "cat"][..],
+        &["a cat", "cat cats", "a cats"],
+        &["a cat a", "cat cats a", "a cats cat", "a cat cats"],
+        &["a cat a", "cat cats a"],
+    ]
+    .iter()
+    .map(|texts| texts.iter().zip(1..).map(|(text, at)| (text.to_string(), -f64::from(at))).collect())
+    .collect();
+    let recipe = Recipe { mix: None, words: true, weights: [1.0, 0.5], eos: true };
+    // Nothing is remembered but by the session.
+    let rescorer = builder(&recipe).cache(0).build().unwrap();
+    let mut worker = rescorer.worker().unwrap();
+    let mut session = worker.session();
+    for list in &partial {
+        let mut grown = utterances(std::slice::from_ref(list)).remove(0);
+        session.update(&mut grown).unwrap();
+        let mut alone = utterances(std::slice::from_ref(list)).remove(0);
+        rescorer.worker().unwrap().rescore(&mut alone).unwrap();
+        let all = |utterance: &Utterance| {
+            utterance.hypotheses.iter().map(|h| (h.rank, h.total, h.features.clone())).collect::<Vec<_>>()
+        };
+        assert_eq!(all(&grown), all(&alone));
+    }
+    session.finish();
+    let mut histories = std::collections::HashSet::new();
+    for (text, _) in partial.iter().flatten() {
+        let words: Vec<_> = text.split(' ').map(str::to_owned).collect();
+        histories.extend((0..=words.len()).map(|n| words[..n].to_vec()));
+    }
+    assert_eq!(rows(&worker), histories.len() as u64);
+    // The next session begins with nothing but what is remembered.
+    let before = rows(&worker);
+    worker.session().update(&mut utterances(&partial[..1])[0]).unwrap();
+    assert_eq!(rows(&worker), before + 3);
+}
