@@ -57,6 +57,8 @@ struct Batch {
     to: Vec<u32>,
     wanted: Vec<u32>,
     offsets: Vec<u32>,
+    /// How many wait for each row whose questions are asked.
+    asked: Vec<usize>,
     out: Vec<f32>,
     /// Those who wait for the row just run, or are being answered.
     served: Vec<Waiter>,
@@ -145,8 +147,10 @@ impl<K: StepKernel> Scheduler<K> {
         batch.wanted.clear();
         batch.offsets.clear();
         batch.offsets.push(0);
+        batch.asked.clear();
         for &row in &batch.rows[range.clone()] {
             let begin = batch.wanted.len();
+            batch.asked.push(self.histories.entries[row as usize].waiting.len());
             for (at, waiter) in self.histories.entries[row as usize].waiting.iter().enumerate() {
                 let Some(flight) = &self.flights[waiter.slot as usize] else { continue };
                 match at {
@@ -236,6 +240,7 @@ impl<K: StepKernel> Scheduler<K> {
                 }
             }
             let segment = row - range.start;
+            let asked = self.batch.asked[segment];
             let segment = self.batch.offsets[segment] as usize..self.batch.offsets[segment + 1] as usize;
             if !self.answers && !self.limits.alone && !self.batch.to.is_empty() {
                 let entry = &mut self.histories.entries[number as usize];
@@ -243,12 +248,20 @@ impl<K: StepKernel> Scheduler<K> {
                     entry.learn(self.batch.wanted[at], self.batch.out[at]);
                 }
             }
-            self.work.shared += self.batch.served.len().saturating_sub(1) as u64;
+            self.work.shared += asked.saturating_sub(1) as u64;
             for at in 0..self.batch.served.len() {
                 let waiter = self.batch.served[at];
                 let Some(flight) = &mut self.flights[waiter.slot as usize] else { continue };
                 if flight.left == 0 {
                     continue; // it failed
+                }
+                if at >= asked {
+                    // It came by an earlier row of this very step, and its questions were not asked.
+                    match self.answers {
+                        true => self.found.push(waiter),
+                        false => self.histories.entries[number as usize].waiting.push(waiter),
+                    }
+                    continue;
                 }
                 let (wanted, out) = (&self.batch.wanted[segment.clone()], &self.batch.out[segment.clone()]);
                 let answer = |at: usize, token: u32| {
