@@ -5,6 +5,7 @@
 //! ([`graph::rewrite`]), and kept only if the scores stay. Kernels then run it: steps from states, windows
 //! or growing histories under the scheduler, or whole sentences.
 
+pub mod cuda;
 mod cut;
 pub mod graph;
 pub mod head;
