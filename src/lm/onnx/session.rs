@@ -151,6 +151,8 @@ impl Outputs<'_> {
             Layout::Each { time_major: true, .. } => (at * self.rows + row, self.size),
             Layout::Last | Layout::First => (row, self.size),
             Layout::Sentence => (row, 1),
+            Layout::Targets { time_major: false, .. } => (row * self.length + at, 1),
+            Layout::Targets { time_major: true, .. } => (at * self.rows + row, 1),
         };
         &self.scores[index * size..(index + 1) * size]
     }
@@ -164,6 +166,9 @@ impl Outputs<'_> {
             Layout::Each { time_major: true, .. } => vec![length, rows, size],
             Layout::Last | Layout::First => vec![rows, size],
             Layout::Sentence => vec![rows],
+            Layout::Targets { flat: true, .. } => vec![rows * length],
+            Layout::Targets { time_major: false, .. } => vec![rows, length],
+            Layout::Targets { time_major: true, .. } => vec![length, rows],
         };
         // One score for each row may come as [N, 1], or without a shape for a single row.
         let sentences = self.layout == Layout::Sentence && self.shape.iter().product::<i64>() == rows;
@@ -272,7 +277,7 @@ impl Runner {
             .iter()
             .map(|state| extract(outputs.get(&state.output), &state.output))
             .collect::<Result<_, _>>()?;
-        let (rows, length) = (batch.rows, batch.length);
+        let (rows, length) = (batch.rows, signature.positions(batch.length));
         let (layout, size) = (signature.layout, signature.vocab_size);
         Ok(read(Outputs { shape, scores, states: &states, rows, length, layout, size }))
     }
