@@ -26,6 +26,11 @@ pub struct FormatArgs {
     /// Words by number, `WORD NUMBER` a line (Kaldi's words.txt)
     #[arg(long, value_name = "FILE", help_heading = "Input")]
     pub symbols: Option<PathBuf>,
+    /// Folder of tensors that records name by `{"file":"utt1.npy"}` (JSON)
+    ///
+    /// No file outside it is read, wherever links lead.
+    #[arg(long, value_name = "DIR", help_heading = "Input")]
+    pub tensor_dir: Option<PathBuf>,
     /// References by id: lines `ID WORDS`, or `WORDS (ID)`
     #[arg(long, visible_alias = "refs", value_name = "FILE", help_heading = "Input")]
     pub references: Option<PathBuf>,
@@ -79,6 +84,7 @@ impl FormatArgs {
             lm_scale: self.list_lm_scale,
             word_score: self.list_word_score,
             beam_size: self.beam_size,
+            tensors: self.tensor_dir.clone(),
             symbols: self.symbols.as_deref().map(formats::symbols).transpose()?,
         })
     }

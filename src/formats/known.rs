@@ -1,6 +1,7 @@
 //! The formats, and what each says with its numbers.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use super::slots::Unit;
@@ -68,6 +69,8 @@ pub struct Given {
     pub beam_size: Option<usize>,
     /// Words by their numbers (Kaldi).
     pub symbols: Option<Vec<Vec<u8>>>,
+    /// The folder of tensors that are in files (JSON).
+    pub tensors: Option<PathBuf>,
 }
 
 impl Format {

@@ -66,7 +66,8 @@ impl Reader {
     /// A reader for records that will be given the features `own`. References are joined by id
     /// where a record has none.
     pub fn new(own: OwnNames, given: Arc<Given>, references: Arc<References>) -> Self {
-        Self { json: jsonl::Reader::new(own.clone()), names: Interner::default(), own, given, references }
+        let json = jsonl::Reader::new(own.clone()).tensors_in(given.tensors.clone());
+        Self { json, names: Interner::default(), own, given, references }
     }
 
     /// The record of a chunk. Never panics for any bytes.

@@ -298,7 +298,7 @@ impl Builder {
             }
             if !self.bos && lm.model.spec().carries {
                 return Err(Error::Config(format!(
-                    "`{name}` cannot score without <s>: it has no other first context"
+                    "`{name}` cannot score without <s>: it has no other first context; drop --no-bos"
                 )));
             }
         }

@@ -355,6 +355,62 @@ fn m8_weights_stay_in_the_models_folder() {
     assert!(faults.is_empty(), "{} of {}:\n{}", faults.len(), files.len(), faults.join("\n"));
 }
 
+/// Tensors of records in files: only in the folder named, links resolved.
+#[cfg(unix)]
+#[test]
+fn m8_tensors_stay_in_their_folder() {
+    let library = crate::runtime!("m8_tensors_stay_in_their_folder");
+    let json: serde_json::Value =
+        serde_json::from_slice(&read("models/foreign/wenet-decoder/expected.json")).expect("JSON");
+    let tensor = &json["context"][0];
+    let shape: Vec<String> =
+        tensor["shape"].as_array().expect("a list").iter().map(ToString::to_string).collect();
+    let values = tensor["values"].as_array().expect("a list").iter();
+    let header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({}), }}\n", shape.join(", "));
+    let file = [
+        b"\x93NUMPY\x01\x00".as_slice(),
+        &(header.len() as u16).to_le_bytes(),
+        header.as_bytes(),
+        &floats(values.map(|value| value.as_f64().expect("a number") as f32)),
+    ]
+    .concat();
+    let dir = Dir::new();
+    std::fs::create_dir(dir.path("tensors")).expect("a folder");
+    dir.write("tensors/utt1.npy", &file);
+    dir.write("secret.npy", &file);
+    std::os::unix::fs::symlink(dir.path("secret.npy"), dir.path("tensors/link.npy")).expect("a link");
+    let fifo = std::process::Command::new("mkfifo").arg(dir.path("tensors/pipe.npy")).status();
+    assert!(fifo.is_ok_and(|status| status.success()), "mkfifo");
+    let record = |tensor: &str| {
+        format!(
+            "{{\"encoder_out\":{tensor},\"hyps\":[{{\"text\":\"wc wd\",\"scores\":{{\"score\":-1}}}},\
+             {{\"text\":\"wc we\",\"scores\":{{\"score\":-1.5}}}}]}}\n"
+        )
+    };
+    let rescore = |tensor: &str, folder: &[&str]| {
+        let model = fixture("models/foreign/wenet-decoder/model.onnx");
+        let command = dir.secondpass(["rescore", "--rnnlm"]).arg(model).args(folder).ort(library);
+        command.stdin(record(tensor)).run()
+    };
+    let inside = &["--tensor-dir", "tensors"];
+    let inline = format!("{{\"shape\":{},\"data\":{}}}", tensor["shape"], tensor["values"]);
+    let (file, inline) = (rescore(r#"{"file":"utt1.npy"}"#, inside).code(0), rescore(&inline, &[]).code(0));
+    assert_eq!(file.json()[0]["hyps"], inline.json()[0]["hyps"]);
+    let secret = dir.path("secret.npy").display().to_string();
+    for (name, folder, what) in [
+        ("../secret.npy", &inside[..], "not named by its place"),
+        (&*secret, inside, "not named by its place"),
+        ("link.npy", inside, "leads outside"),
+        ("pipe.npy", inside, "no file"),
+        ("nowhere.npy", inside, "cannot be read"),
+        ("utt1.npy", &[], "--tensor-dir"),
+    ] {
+        let passed = rescore(&format!("{{\"file\":\"{name}\"}}"), folder).code(1);
+        let reason = passed.json()[0]["secondpass"]["reason"].to_string();
+        assert!(reason.contains(what), "{name}: {reason}");
+    }
+}
+
 /// What lies beside a model may be wrong too; and what a known crash of ONNX Runtime needs.
 #[test]
 fn m8_hostile_surroundings() {

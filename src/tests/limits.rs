@@ -96,6 +96,37 @@ fn m9_doctor_tells_the_same() {
     assert!(missing.stderr.contains("secondpass doctor --install"), "{}", missing.stderr);
 }
 
+/// `cuda` is an error, `auto` says why it falls back; `doctor` knows before.
+#[test]
+fn m9_a_gpu_that_is_not_there() {
+    let library = crate::runtime!("m9_a_gpu_that_is_not_there");
+    let dir = Dir::new();
+    let doctor = dir.secondpass(["doctor", "--cuda"]).ort(library).run();
+    if doctor.status.code() == Some(0) {
+        crate::skip!("m9_a_gpu_that_is_not_there", "models can run on a GPU here");
+    }
+    let doctor = doctor.code(2);
+    assert!(doctor.text().contains("loads          yes"), "{}", doctor.text());
+    assert!(
+        doctor.stderr.contains("--install --cuda") || doctor.text().contains("advice  "),
+        "{}",
+        doctor.stderr
+    );
+    let input = records(3, 81);
+    let model = fixture("models/tiny-lstm/model.onnx");
+    let on = |device: &str| {
+        let command = dir.secondpass(["rescore", "--device", device, "--rnnlm"]).arg(&model).ort(library);
+        command.stdin(input.clone()).run()
+    };
+    for device in ["cuda", "cuda:1"] {
+        one_clear_line(on(device), "cannot be used");
+    }
+    let (auto, cpu) = (on("auto").code(0), on("cpu").code(0));
+    assert_eq!(auto.stdout, cpu.stdout);
+    assert!(auto.stderr.contains("runs on the processor: CUDA device 0 cannot be used"), "{}", auto.stderr);
+    assert!(!cpu.stderr.contains("CUDA"), "{}", cpu.stderr);
+}
+
 #[test]
 fn m9_it_exits_normally_with_it() {
     let library = crate::runtime!("m9_it_exits_normally_with_it");

@@ -7,6 +7,7 @@
 mod beside;
 mod cache;
 mod characters;
+mod charsmap;
 mod fit;
 mod huggingface;
 mod list;

@@ -1,5 +1,7 @@
 //! The best segmentation under a unigram model of pieces (Kudo 2018), by dynamic programming.
 
+use std::ops::Add;
+
 use super::prefixes::{Prefixes, ROOT};
 
 /// A piece of a text: its id and the byte after it.
@@ -9,37 +11,34 @@ pub(super) struct Cut {
     pub end: u32,
 }
 
-/// Pieces with scores: natural log probabilities.
+/// Pieces with scores: natural log probabilities. Their precision decides near ties: SentencePiece has
+/// `f32`, Hugging Face's library `f64`.
 #[derive(Debug)]
-pub(super) struct Unigram {
+pub(super) struct Unigram<F> {
     pub trie: Prefixes,
     /// By id.
-    pub scores: Vec<f32>,
-    /// Ids that always win, whatever their score; sorted.
-    pub favoured: Vec<u32>,
-    pub highest: f32,
+    pub scores: Vec<F>,
     pub unk: u32,
     /// The score of a character that is no piece.
-    pub unk_score: f32,
+    pub unk_score: F,
 }
 
 #[derive(Clone, Copy)]
-struct Best {
-    score: f32,
+struct Best<F> {
+    score: F,
     start: u32,
     id: u32,
 }
 
-impl Unigram {
-    /// Appends the best pieces of `text`. In single precision throughout, and of equals the
-    /// first found stays: so SentencePiece decides near ties.
+impl<F: Copy + Default + PartialOrd + Add<Output = F>> Unigram<F> {
+    /// Appends the best pieces of `text`; of equals the first found stays.
     pub fn encode(&self, text: &[u8], cuts: &mut Vec<Cut>) {
-        const NONE: Best = Best { score: 0.0, start: u32::MAX, id: 0 };
-        let (mut short, mut long) = ([NONE; 64], Vec::new());
+        let none = Best { score: F::default(), start: u32::MAX, id: 0 };
+        let (mut short, mut long) = ([none; 64], Vec::new());
         let best = match text.len() {
             size if size < short.len() => &mut short[..=size],
             size => {
-                long.resize(size + 1, NONE);
+                long.resize(size + 1, none);
                 &mut long[..]
             }
         };
@@ -52,11 +51,7 @@ impl Unigram {
                 let Some(next) = self.trie.step(node, byte) else { break };
                 node = next;
                 let Some(id) = self.trie.value(node) else { continue };
-                let score = if self.favoured.binary_search(&id).is_ok() {
-                    (f64::from(len as f32 * self.highest) - 0.1) as f32
-                } else {
-                    self.scores.get(id as usize).copied().unwrap_or_default()
-                };
+                let score = self.scores.get(id as usize).copied().unwrap_or_default();
                 let sum = score + before;
                 let end = &mut best[start + len];
                 if end.start == u32::MAX || sum > end.score {

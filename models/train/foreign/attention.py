@@ -131,7 +131,7 @@ def make(folder) -> None:
     facts = {"bos_id": 0, "eos_id": 0, "unk_id": None, "run": "sentence"}
     config = '{"model_type":"gpt2","vocab_size":24,"bos_token_id":0,"eos_token_id":0}\n'
     for name, past, places in (("hf-gpt", False, True), ("hf-gpt-legacy", False, False), ("hf-gpt-with-past", True, True)):
-        write(folder / name, causal(net, past, places), symbols, cases, **facts)
+        write(folder / name, causal(net, past, places), symbols, cases, **(facts | {"run": "prefix"} if past else facts))
         (folder / name / "config.json").write_text(config)
     # Exported from an example of one sentence, with nothing said about sizes.
     fixed = causal(net, False, False)
@@ -141,7 +141,44 @@ def make(folder) -> None:
     cases = [(ids, net.log_probabilities(ids, 0)) for ids in random_sentences(4, range(2, 24), 0, (0, 1, 2, 5, 15, 30))]
     write(folder / "hf-gpt-fixed", fixed, symbols, cases, **facts)
     write(folder / "masked", causal(net, False, False, mask=False), symbols, [], **(facts | {"run": "refused"}))
+    cases = [(ids, net.log_probabilities(ids, 0)) for ids in random_sentences(4, range(2, 24), 0)]
+    for name, kind in (("losses", "each"), ("losses-flat", "flat"), ("losses-ends", "ends")):
+        write(folder / name, losses(net, kind), symbols, cases, **facts)
+        (folder / name / "config.json").write_text(config)
     wenet(folder / "wenet-decoder")
+
+
+def losses(net: Gpt, kind: str):
+    """`x`, `y` -> `loss` of each target, [N, L] or flat; or `x` alone -> [N, L + 1], the ends added by the graph."""
+    w = Writer()
+    w.input("x", INT64, ["N", "L"])
+    read, wanted = "x", "y"
+    if kind == "ends":
+        rows = w.op("Slice", w.op("Shape", "x"), w.constant(numpy.array([0])), w.constant(numpy.array([1])))
+        column = w.op("Concat", rows, w.constant(numpy.array([1])), axis=0)
+        end = w.op("Expand", w.constant(numpy.array([0])), column)
+        read, wanted = w.op("Concat", end, "x", axis=1), w.op("Concat", "x", end, axis=1)
+    else:
+        w.input("y", INT64, ["N", "L"])
+    zero, one = w.constant(numpy.array([0])), w.constant(numpy.array([1]))
+    length = w.op("Slice", w.op("Shape", read), one, w.constant(numpy.array([2])))
+    steps = w.op("Range", w.constant(numpy.array(0)), w.op("Squeeze", length, zero), w.constant(numpy.array(1)))
+    flow = w.op("Gather", w.constant(net.embedding, "embedding"), read)
+    flow = w.op("Add", flow, w.op("Gather", w.constant(net.places, "places"), steps))
+    seen = w.op("Not", w.op("Greater", w.op("Unsqueeze", steps, zero), w.op("Unsqueeze", steps, one)))
+    bias = w.op("Where", w.op("Unsqueeze", seen, zero), w.constant(numpy.array(0.0)), w.constant(numpy.array(-1e9)))
+    for block in net.blocks:
+        flow = block.ops(w, flow, flow, bias)
+    logits = w.op("MatMul", layer_norm_ops(w, flow, net.norm), w.constant(net.out.T))
+    every = w.op("Reshape", logits, w.constant(numpy.array([-1, net.embedding.shape[0]])))
+    targets = w.op("Reshape", wanted, w.constant(numpy.array([-1])))
+    if kind == "flat":
+        w.op("SoftmaxCrossEntropyLoss", every, targets, out="loss", reduction="none")
+    else:
+        loss = w.op("SoftmaxCrossEntropyLoss", every, targets, reduction="none")
+        w.op("Reshape", loss, w.op("Shape", read), out="loss")
+    w.output("loss", FLOAT, {"each": ["N", "L"], "flat": ["rows"], "ends": ["N", "more"]}[kind])
+    return w.model(14, "pytorch")
 
 
 def causal(net: Gpt, past: bool, positions: bool, mask: bool = True):

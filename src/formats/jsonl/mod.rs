@@ -17,7 +17,7 @@
 //! | hypothesis | feature names | flat numbers; every other flat member is unknown, never a feature |
 //! | hypothesis | `token_ids` `tokenid` `rec_tokenid` `token_int` `ids` `tokens` | the recogniser's token ids: a list of whole numbers, or a string of them. Of strings: unknown |
 //! | record | `vocab_hash` `vocabulary_hash` `tokens_hash` | whose ids they are: 16 or more hexadecimal digits, the beginning of the SHA-256 of the symbols in the order of their ids, a line feed after each |
-//! | record | `tensors` | an object of tensors, or a list of them with a `name` each: nested lists of numbers, or an object of `data` (or `base64`: float32, little-endian) and its `shape` |
+//! | record | `tensors` | an object of tensors, or a list of them with a `name` each: nested lists of numbers, or an object of `data` (or `base64`: float32, little-endian) and its `shape`, or of `file`: the name of a `.npy` file in the folder of tensors |
 //! | record | `encoder_out` | one such tensor |
 //! | features | `am` `am_score` `ac_score` `acoustic_score` `logit_score` | `am` |
 //! | features | `lm` `lm_score` | `lm` |
@@ -44,6 +44,7 @@
 
 mod answer;
 mod names;
+mod npy;
 mod read;
 pub(in crate::formats) mod span;
 mod tensors;

@@ -1,6 +1,7 @@
 //! From a line to an utterance and the layout of its line.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::de::IgnoredAny;
@@ -26,6 +27,8 @@ pub struct Reader {
     clash: Option<String>,
     /// Whether the confidences of the record in hand are probabilities, once it is known.
     probabilities: Option<bool>,
+    /// The folder of tensors that are in files.
+    tensors: Option<PathBuf>,
 }
 
 /// An utterance and where its parts lie in its line.
@@ -85,7 +88,14 @@ impl Reader {
             priorities: Vec::new(),
             clash: None,
             probabilities: None,
+            tensors: None,
         }
+    }
+
+    /// Reads tensors that are in files, `{"file":"utt1.npy"}`, from that folder, and from nowhere else.
+    #[must_use]
+    pub fn tensors_in(self, folder: Option<PathBuf>) -> Self {
+        Self { tensors: folder, ..self }
     }
 
     /// The record in `line`, which has no line ending. One pass checks it, one finds its
@@ -111,7 +121,7 @@ impl Reader {
             session: top.session.0.map(|(_, span)| string(line, span)),
             reference: top.reference().map(|span| string(line, span)),
             vocabulary: top.vocabulary.0.map(|(_, span)| hash(&string(line, span))).transpose()?,
-            context: tensors::read(line, top.tensors, top.encoder_out)?.into(),
+            context: tensors::read(line, top.tensors, top.encoder_out, self.tensors.as_deref())?.into(),
             ..Utterance::default()
         };
         let mut slots = Vec::new();

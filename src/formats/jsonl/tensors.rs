@@ -1,7 +1,9 @@
-//! Tensors that come with a record: nested lists of numbers, or flat ones with their shape.
+//! Tensors that come with a record: nested lists of numbers, flat ones with their shape, or files.
 
-use super::names;
+use std::path::Path;
+
 use super::span::{Cursor, Span, elements, unescape};
+use super::{names, npy};
 use crate::nbest::Tensor;
 use crate::{Error, Result};
 
@@ -10,10 +12,15 @@ use crate::{Error, Result};
 /// # Errors
 /// [`Error::Record`]: a tensor that is ragged, of another size than its shape says, not of finite
 /// numbers, or too large; or two of one name.
-pub(super) fn read(line: &[u8], tensors: Option<Span>, encoder_out: Option<Span>) -> Result<Vec<Tensor>> {
+pub(super) fn read(
+    line: &[u8],
+    tensors: Option<Span>,
+    encoder_out: Option<Span>,
+    folder: Option<&Path>,
+) -> Result<Vec<Tensor>> {
     let mut all = Vec::new();
     if let Some(span) = encoder_out {
-        push(&mut all, names::ENCODER_OUT.to_owned(), line, span)?;
+        push(&mut all, names::ENCODER_OUT.to_owned(), line, span, folder)?;
     }
     let Some(span) = tensors else { return Ok(all) };
     if span.first(line) == b'[' {
@@ -25,26 +32,26 @@ pub(super) fn read(line: &[u8], tensors: Option<Span>, encoder_out: Option<Span>
                     "an element of `tensors` has no `name`: write {\"name\":..,\"shape\":..,\"data\":..}",
                 ));
             };
-            push(&mut all, text(line, name), line, element)?;
+            push(&mut all, text(line, name), line, element, folder)?;
         }
     } else {
         let mut cursor = Cursor::new(line, span.start);
         cursor.open(b'{')?;
         while let Some(member) = cursor.member()? {
             let value = cursor.value()?;
-            push(&mut all, text(line, member.key), line, value)?;
+            push(&mut all, text(line, member.key), line, value, folder)?;
         }
     }
     Ok(all)
 }
 
-fn push(all: &mut Vec<Tensor>, name: String, line: &[u8], span: Span) -> Result<()> {
+fn push(all: &mut Vec<Tensor>, name: String, line: &[u8], span: Span, folder: Option<&Path>) -> Result<()> {
     let fail = |what: &str| Err(Error::record(format!("tensor `{name}` at byte {}: {what}", span.start + 1)));
     if all.iter().any(|tensor| tensor.name == name) {
         return fail("there are two of that name: keep one");
     }
     let room = MAX_VALUES - all.iter().map(|tensor| tensor.values.len()).sum::<usize>();
-    let (shape, values) = match tensor(line, span, room) {
+    let (shape, values) = match tensor(line, span, room, folder) {
         Ok(Ok(tensor)) => tensor,
         Ok(Err(what)) => return fail(&what),
         Err(error) => return Err(error),
@@ -56,7 +63,7 @@ fn push(all: &mut Vec<Tensor>, name: String, line: &[u8], span: Span) -> Result<
 type Parts = Result<(Vec<usize>, Vec<f32>), String>;
 
 /// Shape and values. The outer error is lost JSON, which cannot be.
-fn tensor(line: &[u8], span: Span, room: usize) -> Result<Parts> {
+fn tensor(line: &[u8], span: Span, room: usize, folder: Option<&Path>) -> Result<Parts> {
     if span.first(line) == b'[' {
         return Ok(nested(span.of(line), room));
     }
@@ -69,11 +76,14 @@ fn tensor(line: &[u8], span: Span, room: usize) -> Result<Parts> {
             return Ok(Err(format!("`{kind}` is not float32: convert it")));
         }
     }
+    if let Some(file) = member(line, span, "file")?.filter(|file| file.first(line) == b'"') {
+        return Ok(npy::read(folder, &text(line, file), room));
+    }
     let (data, coded) = (member(line, span, "data")?, member(line, span, "base64")?);
     let values = match (data, coded) {
         (Some(data), _) if data.first(line) == b'[' => nested(data.of(line), room),
         (_, Some(coded)) if coded.first(line) == b'"' => floats(&unescape(coded.of(line)), room),
-        _ => Err("it has no list `data` and no string `base64`".into()),
+        _ => Err("it has no list `data`, no string `base64` and no `file`".into()),
     };
     let shape = member(line, span, "shape")?.map(|shape| sizes(line, shape));
     Ok(values.and_then(|(found, values)| match shape {
@@ -244,6 +254,7 @@ mod tests {
             tensors(r#""tensors":{"e":{"shape":[0,4],"data":[]}}"#),
             [("e".to_owned(), vec![0, 4], vec![])]
         );
+        assert!(read(r#""tensors":{"x":{"file":"a.npy"}}"#).unwrap_err().contains("--tensor-dir"));
         // Other things of that name are none of ours.
         assert!(tensors(r#""encoder_out":"utt1.npy""#).is_empty());
     }

@@ -7,6 +7,7 @@
 //! and large output layers, are run in this program, again only if the scores stay.
 
 mod cell;
+pub mod cuda;
 mod cut;
 pub mod graph;
 pub mod head;
@@ -128,7 +129,8 @@ impl OnnxLm {
         check_vocab(&graph, &signature, &*vocab)?;
         let whole = signature.layout == Layout::Sentence && signature.run == Run::Sentences;
         // One token at a time is asked for: the mass of all word starts would take all of them.
-        let single = signature.targets.is_some() && !vocab.words();
+        let targets = signature.targets.is_some() || matches!(signature.layout, Layout::Targets { .. });
+        let single = targets && !vocab.words();
         if signature.run == Run::Sentences && signature.context.is_empty() {
             warnings.extend(open::slow(&signature));
         }
@@ -276,7 +278,7 @@ impl Parts {
                 Box::new(Scheduler::new(kernel, &lm, &limits))
             }
             Run::Prefixes => {
-                let last_only = signature.tokens.length == Some(1);
+                let last_only = signature.continues();
                 let kernel = PrefixKernel::new(name, signature, runner, starts, last_only);
                 Box::new(Scheduler::new(kernel, &lm, &limits))
             }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use super::cell::{self, CellKernel, Recognised, Stack};
+use super::Parts;
+use super::cuda;
 use super::cut::Cut;
 use super::graph::{Dtype, Edit, Graph, rewrite};
 use super::head::Head;
@@ -74,15 +76,17 @@ pub(super) fn open(path: &Path, device: Device, ends: Option<(u32, u32)>) -> Res
     if found.draft.sidecar.rewrite != Some(false) && !found.draft.own && !alone {
         found = improved(found);
     }
-    let warnings = if alone {
-        vec![
+    let mut warnings = Vec::new();
+    if let (Device::Auto, Device::Cpu, Err(why)) = (device, plan.device, cuda::usable(0)) {
+        warnings.push(format!("runs on the processor: {why}"));
+    }
+    if alone {
+        warnings.push(
             "dynamically quantised: a score depends on what it is batched with, so that each batch holds one \
              utterance; use the float32 model for the same scores everywhere"
                 .to_owned(),
-        ]
-    } else {
-        Vec::new()
-    };
+        );
+    }
     let rewrite = found.draft.sidecar.rewrite != Some(false);
     let Candidate { source, graph: run, signature, runner, .. } = found;
     Ok(Opened { graph, run, source, signature: Arc::new(signature), runner, plan, alone, rewrite, warnings })

@@ -188,7 +188,7 @@ fn stack<'a>(state: &State, rows: impl Iterator<Item = &'a [f32]> + Clone, past:
 fn row_of(state: &State, batch: &[f32], row: usize, rows: usize, past: usize) -> Vec<f32> {
     let (outer, inner) = split(state, past);
     let parts = (0..outer).map(|part| (part * rows + row) * inner);
-    parts.flat_map(|at| batch[at..at + inner].iter().copied()).collect()
+    parts.map(|at| &batch[at..at + inner]).collect::<Vec<_>>().concat()
 }
 
 /// Numbers before and after the batch dimension.

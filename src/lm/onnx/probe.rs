@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::graph::{Dim, Graph};
 use super::scores::log_sum_exp;
 use super::session::{Batch, Runner};
-use super::signature::{Draft, Kind, Layout, MAX_VOCAB, Run, Signature};
+use super::signature::{Draft, Kind, Layout, MAX_VOCAB, Positions, Run, Signature};
 use crate::nbest::Tensor;
 
 /// What a trial needs to know beside the draft.
@@ -146,6 +146,8 @@ impl<'a> Trial<'a> {
             Layout::Each { time_major: true, .. } => (at * rows + row, size),
             Layout::Last | Layout::First => (row, size),
             Layout::Sentence => (row, 1),
+            Layout::Targets { time_major: false, .. } => (row * self.signature.positions(length) + at, 1),
+            Layout::Targets { time_major: true, .. } => (at * rows + row, 1),
         };
         seen.scores.get(index * size..(index + 1) * size).unwrap_or_default()
     }
@@ -192,7 +194,17 @@ impl<'a> Trial<'a> {
         let time = self.signature.tokens.time_major;
         let (n, l) = (rows as i64, length as i64);
         let flat = |time_major| Layout::Each { time_major, flat: true };
+        let told = self.draft.sidecar.layout;
+        // A last dimension of another size than the vocabulary's, or a loss, is none of scores of all tokens.
+        let losses = told == Some(Positions::Targets)
+            || told.is_none()
+                && (self.signature.kind == Kind::NegativeLog || self.signature.targets.is_some());
+        let each = |time_major, flat| Layout::Targets { time_major, flat };
+        let ends = i64::from(self.signature.targets.is_none());
         let (found, size) = match *shape {
+            [a, b] if losses && a == n && b == l + ends && l > 1 => (vec![each(false, false)], 1),
+            [a, b] if losses && ends == 0 && (a, b) == (l, n) => (vec![each(true, false)], 1),
+            [a] if losses && l > 1 && a == n * (l + ends) => (vec![each(time, true)], 1),
             [a, b, v] if (a, b) == (n, l) => {
                 let turned = (n == l && time).then_some(Layout::Each { time_major: true, flat: false });
                 (turned.into_iter().chain([Layout::Each { time_major: false, flat: false }]).collect(), v)
@@ -225,7 +237,11 @@ impl<'a> Trial<'a> {
         };
         let size = usize::try_from(size).unwrap_or(0);
         let named = self.draft.specials.vocab_size;
-        if found == [Layout::Sentence] {
+        if let [Layout::Targets { .. }] = found[..] {
+            // Without targets it can only be scores of what it is fed and of the end it adds.
+            self.signature.adds_ends = ends == 1;
+        }
+        if matches!(found[..], [Layout::Sentence | Layout::Targets { .. }]) {
             self.signature.vocab_size = named.map(|(size, _)| size).or(self.draft.specials.embedded).ok_or(
                 "the size of its vocabulary is not said; write `vocab_size = ..` in a file beside it",
             )?;
@@ -256,7 +272,7 @@ impl<'a> Trial<'a> {
         }
         let states = self.zeros(rows);
         let at = match self.signature.layout {
-            Layout::Each { .. } => usize::from(length > 1),
+            Layout::Each { .. } | Layout::Targets { .. } => usize::from(length > 1),
             Layout::Last | Layout::Sentence => length - 1,
             Layout::First => 0,
         };
@@ -267,9 +283,8 @@ impl<'a> Trial<'a> {
             let pairs = self.of(seen, rows, length, row, position).iter();
             pairs.zip(self.of(&after, rows, length, row, position)).any(|(a, b)| apart(*a, *b, 1e-5))
         };
-        if (0..at)
-            .any(|position| matches!(self.signature.layout, Layout::Each { .. }) && differs(0, position))
-        {
+        let all = matches!(self.signature.layout, Layout::Each { .. } | Layout::Targets { .. });
+        if (0..at).any(|position| all && differs(0, position)) {
             return Err(Trouble::LooksAhead);
         }
         if (1..rows).any(|row| (0..length).any(|position| differs(row, position))) {
@@ -289,17 +304,21 @@ impl<'a> Trial<'a> {
     /// What the scores are, by their sums.
     fn numbers(&mut self, seen: &Seen, rows: usize, length: usize) -> Result<(), String> {
         let output = &self.signature.output;
-        if self.signature.layout == Layout::Sentence {
+        if matches!(self.signature.layout, Layout::Sentence | Layout::Targets { .. }) {
             let told = self.draft.sidecar.scores;
             let negative = seen.scores.iter().all(|&value| value >= 0.0);
             self.signature.kind = told.unwrap_or(if negative { Kind::NegativeLog } else { Kind::LogProbs });
-            let what = match self.signature.adds_ends {
-                true => format!(
-                    "one of {} for a sentence, to which the graph adds <s> and </s> itself",
-                    self.signature.kind
-                ),
-                false => format!("one of {} for a sentence", self.signature.kind),
+            if self.signature.kind == Kind::Logits {
+                return Err(format!(
+                    "its {output} are logits of single tokens, which say nothing; export log_softmax"
+                ));
+            }
+            let of = if self.signature.layout == Layout::Sentence { "sentence" } else { "target" };
+            let ends = match self.signature.adds_ends {
+                true => ", and the graph adds <s> and </s> itself",
+                false => "",
             };
+            let what = format!("one of {} for a {of}{ends}", self.signature.kind);
             self.signature.found("tried", what, "its sign");
             return Ok(());
         }
@@ -350,7 +369,12 @@ impl<'a> Trial<'a> {
             }
             Run::Sentences
         } else if signature.grows() {
-            if each && length.is_none() { Run::Sentences } else { Run::Prefixes }
+            // What keeps the past in states can go on from them, a token at a time.
+            if each && length.is_none() && (batch.is_some() || !self.continues()) {
+                Run::Sentences
+            } else {
+                Run::Prefixes
+            }
         } else if !signature.states.is_empty() {
             match (free, each) {
                 (true, _) => Run::Steps,
@@ -360,7 +384,7 @@ impl<'a> Trial<'a> {
         } else {
             match (signature.layout, length) {
                 (Layout::Each { .. }, Some(1)) => Run::Window(1),
-                (Layout::Each { .. } | Layout::Sentence, _) => Run::Sentences,
+                (Layout::Each { .. } | Layout::Sentence | Layout::Targets { .. }, _) => Run::Sentences,
                 (Layout::Last, Some(length)) => Run::Window(length),
                 (Layout::Last, None) => Run::Prefixes,
                 (Layout::First, _) => {
@@ -372,7 +396,14 @@ impl<'a> Trial<'a> {
             self.steps()?;
         }
         if self.signature.run == Run::Prefixes && self.signature.grows() {
-            self.growth()?;
+            match each && self.signature.tokens.length.is_none() {
+                true => self.signature.found(
+                    "tried",
+                    "going on from the past agrees with whole runs",
+                    "two tokens",
+                ),
+                false => self.growth()?,
+            }
         }
         if self.signature.context.is_empty() && self.signature.run != Run::Steps && each {
             self.signature.found("tried", "causal", "a token changes nothing before it");
@@ -403,6 +434,17 @@ impl<'a> Trial<'a> {
             .to_owned())
     }
 
+    /// Whether a token after a past that is in states scores as it does in one run. Models with a switch
+    /// for it, which is left off, look at no past.
+    fn continues(&mut self) -> bool {
+        let signature = self.signature.clone();
+        // States that hold more than the past, or less, are none to go on from.
+        let all = signature.states.iter().all(|state| state.grows.is_some());
+        let agrees = all && self.agree().unwrap_or(false);
+        self.signature = signature;
+        agrees
+    }
+
     fn agree(&mut self) -> Result<bool, String> {
         let failed = |what| format!("it failed when it was tried on four tokens: {what}");
         let tokens: Vec<i64> = (1..5).map(|number| self.token(number)).collect();
@@ -410,9 +452,10 @@ impl<'a> Trial<'a> {
         let whole = self.run(&tokens, 2, 2, &zeros, 0).map_err(failed)?;
         let (first, second) = ([tokens[0], tokens[2]], [tokens[1], tokens[3]]);
         let one = self.run(&first, 2, 1, &zeros, 0).map_err(failed)?;
-        let two = self.run(&second, 2, 1, &one.states, 0).map_err(failed)?;
+        let past = usize::from(self.signature.grows());
+        let two = self.run(&second, 2, 1, &one.states, past).map_err(failed)?;
         let near = match (self.facts.dynamic, self.facts.graph.half) {
-            (true, _) => return Ok(true),
+            (true, _) => return Ok(!self.signature.grows()),
             (false, true) => 1e-2,
             (false, false) => 1e-4,
         };
@@ -428,7 +471,7 @@ impl<'a> Trial<'a> {
                 !(0..2).any(|row| far(self.of(&whole, 2, 2, row, 0), self.of(&two, 2, 1, row, 0)))
             }
             // Their scores are of other positions or targets; the states are not.
-            Layout::First | Layout::Sentence => !states(),
+            Layout::First | Layout::Sentence | Layout::Targets { .. } => !states(),
         })
     }
 

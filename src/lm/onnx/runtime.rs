@@ -11,6 +11,7 @@
 use std::ffi::OsString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use ort::environment::Environment;
@@ -61,7 +62,8 @@ pub fn devices() -> Result<Vec<(&'static str, bool)>> {
 }
 
 /// The first usable library, in the order: `explicit`, `ORT_DYLIB_PATH`, beside the executable,
-/// the user cache, the virtual or conda environment, the user's Python packages, the system.
+/// the user cache, the virtual or conda environment, the user's Python packages, the system; after
+/// [`prefer_cuda`] builds with CUDA before others.
 ///
 /// # Errors
 /// If there is none, or the one asked for by path or variable is of no use.
@@ -102,11 +104,19 @@ pub fn search(explicit: Option<&Path>) -> Search {
         }
         return search;
     }
+    let mut files: Vec<(PathBuf, &str)> = Vec::new();
     for (directory, origin) in directories() {
-        for file in libraries(&directory) {
-            if search.probe(file, origin) {
-                return search;
-            }
+        files.extend(libraries(&directory).into_iter().map(|file| (file, origin)));
+    }
+    // Builds with CUDA are first where that is asked for, else they stand in for others.
+    let asked = CUDA.load(Ordering::Relaxed);
+    files.sort_by_key(|(file, origin)| match super::cuda::provider(file).is_some() {
+        cuda if asked => !cuda,
+        cuda => cuda && *origin == CACHE,
+    });
+    for (file, origin) in files {
+        if search.probe(file, origin) {
+            return search;
         }
     }
     // `ort` asks for the executable's path when it is given a bare name, and insists.
@@ -126,6 +136,12 @@ pub fn configure(path: Option<&Path>) {
     *CONFIGURED.lock().unwrap_or_else(PoisonError::into_inner) = path.map(Path::to_path_buf);
 }
 
+/// Looks for a build with CUDA first, from now on; what `--device cuda` and `auto` do. No effect once
+/// the library is loaded.
+pub fn prefer_cuda() {
+    CUDA.store(true, Ordering::Relaxed);
+}
+
 /// The process's ONNX Runtime, loaded at the first call.
 ///
 /// # Errors
@@ -143,6 +159,11 @@ pub fn environment() -> Result<&'static Environment> {
     let configured = CONFIGURED.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let library = discover(configured.as_deref())?;
     log::debug!("ONNX Runtime 1.{} from {} ({})", library.minor, library.path.display(), library.origin);
+    if CUDA.load(Ordering::Relaxed) {
+        for need in super::cuda::needs(&library.path)? {
+            log::debug!("{}: {:?}", need.name, need.place);
+        }
+    }
     if reports(library.minor) {
         log::warn!("this ONNX Runtime reports to Microsoft; set ORT_DISABLE_TELEMETRY=1 before the start");
     }
@@ -234,7 +255,7 @@ fn directories() -> Vec<(PathBuf, &'static str)> {
         found.push((bin.join("../lib/secondpass"), "beside the executable"));
     }
     let versions = cache().map(|cache| matching(&cache, |_| true)).unwrap_or_default();
-    found.extend(versions.into_iter().map(|path| (path, "user cache")));
+    found.extend(versions.into_iter().map(|path| (path, CACHE)));
     for (name, origin) in [("VIRTUAL_ENV", "virtual environment"), ("CONDA_PREFIX", "conda environment")] {
         if let Some(prefix) = std::env::var_os(name).filter(|prefix| !prefix.is_empty()) {
             let lib = Path::new(&prefix).join("lib");
@@ -253,8 +274,34 @@ fn directories() -> Vec<(PathBuf, &'static str)> {
 
 /// Where pip puts ONNX Runtime under a `lib` directory.
 fn packages(lib: &Path) -> Vec<PathBuf> {
+    sites(lib).into_iter().map(|site| site.join("onnxruntime/capi")).collect()
+}
+
+/// Where pip puts packages under a `lib` directory.
+fn sites(lib: &Path) -> Vec<PathBuf> {
     let pythons = matching(lib, |name| name.starts_with("python3"));
-    pythons.into_iter().map(|python| python.join("site-packages/onnxruntime/capi")).collect()
+    pythons.into_iter().map(|python| python.join("site-packages")).collect()
+}
+
+/// Where CUDA's libraries may lie although the loader does not look there: the toolkit's folder, and
+/// those of NVIDIA's Python packages.
+pub(super) fn cuda_folders(library: &Path) -> Vec<PathBuf> {
+    let set = |name: &&str| std::env::var_os(name).filter(|path| !path.is_empty()).map(PathBuf::from);
+    let mut found: Vec<PathBuf> = library.parent().map(Path::to_path_buf).into_iter().collect();
+    let toolkits =
+        ["CUDA_HOME", "CUDA_PATH"].iter().filter_map(set).chain([PathBuf::from("/usr/local/cuda")]);
+    found.extend(toolkits.flat_map(|toolkit| ["lib64", "lib"].map(|lib| toolkit.join(lib))));
+    let mut libs: Vec<PathBuf> =
+        ["VIRTUAL_ENV", "CONDA_PREFIX"].iter().filter_map(set).map(|prefix| prefix.join("lib")).collect();
+    libs.extend(std::env::home_dir().map(|home| home.join(".local/lib")));
+    // The library may itself be in a Python package: .../site-packages/onnxruntime/capi.
+    let own = library.ancestors().nth(3).filter(|site| site.ends_with("site-packages"));
+    let sites = libs.iter().flat_map(|lib| sites(lib)).chain(own.map(Path::to_path_buf));
+    for site in sites {
+        found.extend(matching(&site.join("nvidia"), |_| true).into_iter().map(|part| part.join("lib")));
+    }
+    found.extend(libs);
+    found
 }
 
 /// Files in `directory` that are named like the library, newest version first.
@@ -282,11 +329,14 @@ fn version(name: &OsString) -> (Vec<u64>, OsString) {
 }
 
 static CONFIGURED: Mutex<Option<PathBuf>> = Mutex::new(None);
+/// Whether CUDA is asked for.
+static CUDA: AtomicBool = AtomicBool::new(false);
 
 /// Older ones lack what is needed, or were never tried.
 const OLDEST: u32 = 23;
 /// The first version that reports from everywhere but Windows; there it has its own switch.
 const FIRST_REPORTING: u32 = 29;
+const CACHE: &str = "user cache";
 const ASKED: [&str; 2] = ["asked for", "ORT_DYLIB_PATH"];
 const MISSING: &str = "ONNX Runtime was not found: run `secondpass doctor --install` \
      (or set ORT_DYLIB_PATH to the library, or `pip install onnxruntime` in the active environment)";

@@ -5,15 +5,15 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use ort::ep::{self, ExecutionProvider};
+use ort::ep;
 use ort::logging::LogLevel;
 use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{RunOptions, Session, SessionInputValue};
 use ort::value::{DynValue, Tensor, TensorRef};
 
 use super::graph::{Dtype, Edit, apply};
-use super::runtime;
 use super::signature::{Context, Fill, Ids, Layout, Signature, With};
+use super::{cuda, runtime};
 use crate::nbest;
 use crate::{Error, Result};
 
@@ -35,14 +35,14 @@ impl Device {
     /// # Errors
     /// If `Auto` must be decided and there is no ONNX Runtime.
     pub fn decide(self) -> Result<Self> {
+        if self != Self::Cpu {
+            runtime::prefer_cuda();
+        }
         if self != Self::Auto {
             return Ok(self);
         }
-        let environment = runtime::environment()?;
-        // Compiled in does not mean that a device or its libraries are there: register it to know.
-        let works = ep::CUDA::is_available().unwrap_or(false)
-            && options(environment, Plan { device: Self::Cuda(0), threads: 1, half: false }).is_ok();
-        Ok(if works { Self::Cuda(0) } else { Self::Cpu })
+        runtime::environment()?;
+        Ok(if cuda::usable(0).is_ok() { Self::Cuda(0) } else { Self::Cpu })
     }
 }
 
@@ -151,6 +151,8 @@ impl Outputs<'_> {
             Layout::Each { time_major: true, .. } => (at * self.rows + row, self.size),
             Layout::Last | Layout::First => (row, self.size),
             Layout::Sentence => (row, 1),
+            Layout::Targets { time_major: false, .. } => (row * self.length + at, 1),
+            Layout::Targets { time_major: true, .. } => (at * self.rows + row, 1),
         };
         &self.scores[index * size..(index + 1) * size]
     }
@@ -164,6 +166,9 @@ impl Outputs<'_> {
             Layout::Each { time_major: true, .. } => vec![length, rows, size],
             Layout::Last | Layout::First => vec![rows, size],
             Layout::Sentence => vec![rows],
+            Layout::Targets { flat: true, .. } => vec![rows * length],
+            Layout::Targets { time_major: false, .. } => vec![rows, length],
+            Layout::Targets { time_major: true, .. } => vec![length, rows],
         };
         // One score for each row may come as [N, 1], or without a shape for a single row.
         let sentences = self.layout == Layout::Sentence && self.shape.iter().product::<i64>() == rows;
@@ -184,8 +189,9 @@ impl Runner {
         let changed = source.changed()?;
         let session = session(environment, source, changed.as_deref(), plan).map_err(|e| match plan.device {
             Device::Cuda(n) => Error::Runtime(format!(
-                "CUDA device {n} cannot be used ({}); install onnxruntime-gpu with CUDA and cuDNN, or use --device cpu",
-                one_line(e.message())
+                "CUDA device {n} cannot be used ({}); `secondpass doctor --install --cuda` brings what it can and says \
+                 what is missing, or use --device cpu",
+                cuda::short(&one_line(e.message()))
             )),
             _ => Error::model(
                 &source.path,
@@ -271,7 +277,7 @@ impl Runner {
             .iter()
             .map(|state| extract(outputs.get(&state.output), &state.output))
             .collect::<Result<_, _>>()?;
-        let (rows, length) = (batch.rows, batch.length);
+        let (rows, length) = (batch.rows, signature.positions(batch.length));
         let (layout, size) = (signature.layout, signature.vocab_size);
         Ok(read(Outputs { shape, scores, states: &states, rows, length, layout, size }))
     }
@@ -449,7 +455,7 @@ fn commit(
     builder.commit_from_memory(bytes)
 }
 
-fn options(
+pub(super) fn options(
     environment: &ort::environment::Environment,
     plan: Plan,
 ) -> ort::Result<ort::session::builder::SessionBuilder> {
@@ -486,7 +492,7 @@ fn extract<'a>(value: Option<&'a DynValue>, name: &str) -> Result<(&'a [i64], &'
 }
 
 /// Messages of ONNX Runtime may have many lines.
-fn one_line(message: &str) -> String {
+pub(super) fn one_line(message: &str) -> String {
     message.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 

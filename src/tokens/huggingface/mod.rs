@@ -1,20 +1,24 @@
-//! `tokenizer.json`: byte pair encoding as Hugging Face's models have it, byte-level (GPT-2, Llama 3,
-//! Qwen) and over characters with ▁ (Llama 2, Mistral).
+//! `tokenizer.json`: the vocabularies of Hugging Face's models. Byte pair encoding, byte-level (GPT-2,
+//! Llama 3, Qwen) and over characters with ▁ (Llama 2, Mistral, Gemma); Unigram, as SentencePiece models
+//! are exported (T5, XLM-R, ALBERT); WordPiece (BERT) and whole words.
 //!
 //! Read by our own code, word by word, with the ids that the library `tokenizers` gives. Files that
 //! ask for more (other models, other patterns) are refused by the name of what they ask for.
 
+mod cuts;
 mod merges;
+mod model;
+mod normalise;
 mod split;
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::path::Path;
 
 use serde_json::Value;
-use unicode_normalization::UnicodeNormalization;
 
-use self::merges::{Merges, merge};
-use self::split::Split;
+use self::cuts::{Cut, Cuts};
+use self::model::{Model, vocabulary};
+use self::normalise::Step;
 use super::{Known, List, Specials, Vocab, check_specials, fingerprint};
 use crate::{Error, Result};
 
@@ -23,45 +27,25 @@ use crate::{Error, Result};
 /// Special tokens spelled out in a text are text. Bytes that are not UTF-8 become the replacement
 /// character, and the word counts as unknown, as does one of more than
 /// [`Pieces::LONGEST`](super::Pieces::LONGEST) bytes if there is a token for that.
+///
+/// WordPiece tokens without `##` count as the beginnings of words, though `'` may be one inside: the
+/// tokens of "do n't" and "don't" are the same.
 #[derive(Debug)]
 pub struct HuggingFace {
     steps: Vec<Step>,
-    split: Split,
-    /// The token of each byte, for byte-level vocabularies.
-    bytes: Option<Box<[Option<u32>]>>,
-    vocab: HashMap<Box<str>, u32>,
-    merges: Merges,
-    /// The tokens `<0x00>` to `<0xFF>`, for characters that have none.
-    fallback: Option<Box<[u32]>>,
-    fuse: bool,
-    /// Parts that are tokens as they are need no merging.
-    whole: bool,
+    cuts: Cuts,
+    model: Model,
     /// Whether the first word is marked as the others are.
     marked: bool,
+    /// Whether every word is one token.
+    words: bool,
     symbols: Vec<Option<Box<[u8]>>>,
     starts: Vec<bool>,
     size: usize,
     bos: u32,
     eos: u32,
-    /// The unknown token of the file.
-    own_unk: Option<u32>,
     unk: Option<u32>,
     hash: u64,
-}
-
-/// A step of normalisation.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Step {
-    Nfc,
-    Nfd,
-    Nfkc,
-    Nfkd,
-    Lowercase,
-    Replace(String, String),
-    /// Before the first word only.
-    Prepend(String),
-    /// Likewise, where it is not there.
-    Mark(String),
 }
 
 impl HuggingFace {
@@ -83,19 +67,14 @@ impl HuggingFace {
         let json: Value =
             serde_json::from_slice(bytes).map_err(|e| format!("no usable tokenizer.json ({e})"))?;
         let model = &json["model"];
-        if kind(model) != "BPE" && (!model["merges"].is_array() || !model["type"].is_null()) {
-            return Err(other("model", model));
-        }
-        for name in ["continuing_subword_prefix", "end_of_word_suffix"] {
-            if model[name].as_str().is_some_and(|text| !text.is_empty()) {
-                return Err(format!("its model has a {name}, which is not read"));
-            }
-        }
         let mut steps = Vec::new();
-        normalisers(&json["normalizer"], &mut steps)?;
-        let mut cut = Cut { split: Split::Whole, bytes: false, marked: false };
-        cuts(&json["pre_tokenizer"], &mut cut, &mut steps)?;
-        cut.marked |= steps.iter().any(|step| matches!(step, Step::Prepend(_) | Step::Mark(_)));
+        normalise::steps(&json["normalizer"], &mut steps)?;
+        let no_blanks =
+            matches!(steps.last(), Some(Step::Replace(from, to)) if from == " " && !to.contains(' '));
+        let mut cuts = Cuts { no_blanks, ..Cuts::default() };
+        cuts.read(&json["pre_tokenizer"])?;
+        let added = added(&json)?;
+        let special: HashSet<&str> = added.iter().map(|(content, _)| *content).collect();
         let vocab = vocabulary(model, size)?;
         let mut symbols: Vec<Option<Box<[u8]>>> = Vec::new();
         let mut set = |id: u32, symbol: &str| {
@@ -104,61 +83,66 @@ impl HuggingFace {
             symbols[at] = Some(symbol.as_bytes().into());
         };
         vocab.iter().for_each(|(symbol, &id)| set(id, symbol));
-        for (content, id) in added(&json)? {
+        for &(content, id) in &added {
             // Further ones may be there that the model was not made for.
             if (id as usize) < size {
                 set(id, content);
             }
         }
+        let model = Model::parse(model, vocab, &special, cuts.bytes)?;
         let list = List::of(symbols.clone());
-        let named = list.specials();
-        let ends = specials.bos.or(named.bos).zip(specials.eos.or(named.eos));
-        let (bos, eos) = ends.ok_or(
+        let (bos, eos) = ends(&list, specials).ok_or(
             "neither it nor the model names the tokens that start and end a sentence; set bos and eos",
         )?;
-        let own_unk = model["unk_token"].as_str().and_then(|unk| vocab.get(unk).copied());
-        let unk = specials.unk.or(own_unk);
+        let unk = specials.unk.or(model.unk);
         check_specials(size, bos, eos, unk)?;
-        let fallback = match model["byte_fallback"].as_bool() {
-            Some(true) => {
-                (0..=255u8).map(|byte| vocab.get(&*format!("<0x{byte:02X}>")).copied()).collect::<Option<_>>()
-            }
-            _ => None,
+        let mark = if cuts.bytes { "\u{120}" } else { cuts.mark().map_or("\u{2581}", |(mark, _)| mark) };
+        let cut_at_spaces =
+            cuts.cuts.iter().any(|cut| matches!(cut, Cut::WhitespaceSplit | Cut::Whitespace | Cut::Bert));
+        if model.needs_marks() && cut_at_spaces && cuts.mark().is_none() {
+            return Err(
+                "its pre_tokenizer removes white space, so that its pieces do not mark where words start; \
+                        WordPiece and WordLevel models are read so"
+                    .into(),
+            );
+        }
+        let is_special = |symbol: &[u8]| std::str::from_utf8(symbol).is_ok_and(|text| special.contains(text));
+        let inner = |symbol: &[u8]| {
+            let text = String::from_utf8_lossy(symbol);
+            text.trim_start_matches(mark).contains(mark).then(|| text.into_owned())
         };
-        let bytes: Option<Box<[Option<u32>]>> = cut.bytes.then(|| {
-            (0..=255u8)
-                .map(|byte| vocab.get(char_of(byte).encode_utf8(&mut [0; 4]) as &str).copied())
-                .collect()
-        });
-        let mark = if cut.bytes { '\u{120}' } else { '\u{2581}' };
-        let marked = |symbol: &[u8]| symbol.starts_with(mark.encode_utf8(&mut [0; 4]).as_bytes());
-        let inner = |symbol: &str| symbol.trim_start_matches(mark).contains(mark);
-        if let Some(symbol) = vocab.keys().find(|symbol| !cut.bytes && inner(symbol)) {
+        let plain = || symbols.iter().flatten().filter(|symbol| !is_special(symbol));
+        if let (true, false, Some(symbol)) =
+            (model.needs_marks(), cuts.bytes, plain().find_map(|symbol| inner(symbol)))
+        {
             return Err(format!(
                 "has pieces of more than one word ({symbol:?}), which cannot be scored word by word"
             ));
         }
-        let starts = symbols.iter().map(|symbol| symbol.as_deref().is_some_and(marked)).collect();
+        let words = model.is_word_level()
+            && cuts.cuts == [Cut::WhitespaceSplit]
+            && !steps.iter().any(Step::makes_spaces);
+        let starts_word = |symbol: &[u8]| match model.inner_prefix() {
+            Some(prefix) => !symbol.starts_with(prefix.as_bytes()) && !is_special(symbol),
+            None if model.is_word_level() => words || !is_special(symbol),
+            None => symbol.starts_with(mark.as_bytes()),
+        };
+        let mut starts: Vec<bool> =
+            symbols.iter().map(|symbol| symbol.as_deref().is_some_and(starts_word)).collect();
+        // It stands for a whole word there.
+        if let (false, Some(start)) =
+            (model.needs_marks(), model.unk.and_then(|unk| starts.get_mut(unk as usize)))
+        {
+            *start = true;
+        }
         let hash = fingerprint(symbols.iter().map(|symbol| symbol.as_deref().unwrap_or_default()));
-        Ok(Self {
-            merges: pairs(model, &vocab)?,
-            whole: model["ignore_merges"].as_bool() == Some(true),
-            fuse: model["fuse_unk"].as_bool() == Some(true),
-            marked: cut.marked,
-            split: cut.split,
-            steps,
-            bytes,
-            vocab,
-            fallback,
-            symbols,
-            starts,
-            size,
-            bos,
-            eos,
-            own_unk,
-            unk,
-            hash,
-        })
+        let prepends = steps.iter().any(|step| matches!(step, Step::Prepend(_)));
+        let marked = prepends
+            || match model.needs_marks() {
+                true => cuts.marked || cuts.mark().is_some_and(|(_, first)| first),
+                false => true,
+            };
+        Ok(Self { steps, cuts, model, marked, words, symbols, starts, size, bos, eos, unk, hash })
     }
 
     fn spell(&self, word: &[u8], first: bool, ids: &mut Vec<u32>) -> Known {
@@ -168,64 +152,21 @@ impl HuggingFace {
         }
         let lossy = String::from_utf8_lossy(word);
         let mut known = if matches!(lossy, std::borrow::Cow::Borrowed(_)) { Known::Yes } else { Known::No };
-        let blank = if first && (self.bytes.is_none() || !self.marked) { "" } else { " " };
+        let blank = if first && (!self.cuts.bytes || !self.marked) { "" } else { " " };
         let mut text = [blank, &*lossy].concat();
         for step in &self.steps {
             text = step.apply(text, first);
         }
-        self.split.parts(&text, |part| {
-            if self.part(part, ids) == Known::No {
+        // Of a word of which nothing is left, nor is its blank: it joins the next word's.
+        if text.trim().is_empty() && self.steps.iter().any(Step::joins_spaces) {
+            return known;
+        }
+        self.cuts.parts(&text, first, &mut |part| {
+            if self.model.part(part, ids) == Known::No {
                 known = Known::No;
             }
         });
         known
-    }
-
-    /// Appends the tokens of a part.
-    fn part(&self, part: &str, ids: &mut Vec<u32>) -> Known {
-        let start = ids.len();
-        let mut known = Known::Yes;
-        if let Some(bytes) = &self.bytes {
-            if self.whole
-                && let Some(&id) = self.vocab.get(&*part.bytes().map(char_of).collect::<String>())
-            {
-                ids.push(id);
-                return known;
-            }
-            for byte in part.bytes() {
-                match bytes.get(usize::from(byte)).copied().flatten() {
-                    Some(id) => ids.push(id),
-                    None => known = self.lacking(ids, start),
-                }
-            }
-        } else {
-            if self.whole
-                && let Some(&id) = self.vocab.get(part)
-            {
-                ids.push(id);
-                return known;
-            }
-            for c in part.chars() {
-                let mut buffer = [0; 4];
-                let c = &*c.encode_utf8(&mut buffer);
-                match (self.vocab.get(c), &self.fallback) {
-                    (Some(&id), _) => ids.push(id),
-                    (None, Some(bytes)) => ids.extend(c.bytes().map(|byte| bytes[usize::from(byte)])),
-                    (None, None) => known = self.lacking(ids, start),
-                }
-            }
-        }
-        merge(&self.merges, ids, start);
-        known
-    }
-
-    /// Appends the unknown token; without one there is nothing to say.
-    fn lacking(&self, ids: &mut Vec<u32>, start: usize) -> Known {
-        let fused = self.fuse && ids.len() > start && ids.last().copied() == self.own_unk;
-        if !fused {
-            ids.extend(self.own_unk);
-        }
-        Known::No
     }
 }
 
@@ -263,7 +204,7 @@ impl Vocab for HuggingFace {
     }
 
     fn words(&self) -> bool {
-        false
+        self.words
     }
 
     fn symbol(&self, token: u32) -> Option<Vec<u8>> {
@@ -275,142 +216,14 @@ impl Vocab for HuggingFace {
     }
 }
 
-impl Step {
-    fn apply(&self, text: String, first: bool) -> String {
-        match self {
-            Self::Nfc => text.nfc().collect(),
-            Self::Nfd => text.nfd().collect(),
-            Self::Nfkc => text.nfkc().collect(),
-            Self::Nfkd => text.nfkd().collect(),
-            Self::Lowercase => text.chars().flat_map(char::to_lowercase).collect(),
-            Self::Replace(from, to) => text.replace(from, to),
-            Self::Prepend(mark) if first && !text.is_empty() => [mark, &*text].concat(),
-            Self::Mark(mark) if first && !text.is_empty() && !text.starts_with(&**mark) => {
-                [mark, &*text].concat()
-            }
-            Self::Prepend(_) | Self::Mark(_) => text,
-        }
-    }
-}
-
-/// How a text is cut, and what marks a word.
-struct Cut {
-    split: Split,
-    bytes: bool,
-    marked: bool,
-}
-
-fn normalisers(json: &Value, steps: &mut Vec<Step>) -> Result<(), String> {
-    let text = |name: &str| json[name].as_str().unwrap_or_default().to_owned();
-    steps.push(match kind(json) {
-        "" if json.is_null() => return Ok(()),
-        "Sequence" => {
-            let inner = json["normalizers"].as_array().ok_or_else(|| other("normalizer", json))?;
-            return inner.iter().try_for_each(|json| normalisers(json, steps));
-        }
-        // Words have no white space at their ends.
-        "Strip" => return Ok(()),
-        "NFC" => Step::Nfc,
-        "NFD" => Step::Nfd,
-        "NFKC" => Step::Nfkc,
-        "NFKD" => Step::Nfkd,
-        "Lowercase" => Step::Lowercase,
-        "Prepend" => Step::Prepend(text("prepend")),
-        "Replace" => match json["pattern"]["String"].as_str() {
-            Some(pattern) if !pattern.is_empty() => Step::Replace(pattern.to_owned(), text("content")),
-            _ => return Err(other("normalizer", json)),
-        },
-        _ => return Err(other("normalizer", json)),
-    });
-    Ok(())
-}
-
-fn cuts(json: &Value, cut: &mut Cut, steps: &mut Vec<Step>) -> Result<(), String> {
-    match kind(json) {
-        "" if json.is_null() => {}
-        "Sequence" => {
-            let inner = json["pretokenizers"].as_array().ok_or_else(|| other("pre_tokenizer", json))?;
-            inner.iter().try_for_each(|json| cuts(json, cut, steps))?;
-        }
-        "ByteLevel" => {
-            cut.bytes = true;
-            cut.marked |= json["add_prefix_space"].as_bool() == Some(true);
-            if json["use_regex"].as_bool() != Some(false) {
-                if cut.split != Split::Whole {
-                    return Err("its pre_tokenizer cuts twice, which is not read".into());
-                }
-                cut.split = Split::Gpt2;
-            }
-        }
-        "Split" => {
-            let pattern = json["pattern"]["Regex"].as_str().unwrap_or_default();
-            let known = Split::of(pattern).filter(|_| cut.split == Split::Whole && !cut.bytes);
-            let isolated =
-                json["behavior"].as_str() == Some("Isolated") && json["invert"].as_bool() != Some(true);
-            cut.split = known.filter(|_| isolated).ok_or_else(|| {
-                format!("its pre_tokenizer cuts by the pattern {pattern:?}, which is not read")
-            })?;
-        }
-        "Metaspace" => {
-            let mark = json["replacement"].as_str().unwrap_or("\u{2581}").to_owned();
-            let scheme =
-                json["prepend_scheme"].as_str().unwrap_or(match json["add_prefix_space"].as_bool() {
-                    Some(false) => "never",
-                    _ => "always",
-                });
-            steps.push(Step::Replace(" ".to_owned(), mark.clone()));
-            if scheme != "never" {
-                steps.push(Step::Mark(mark));
-            }
-        }
-        _ => return Err(other("pre_tokenizer", json)),
-    }
-    Ok(())
-}
-
-/// Tokens and their ids.
-fn vocabulary(model: &Value, size: usize) -> Result<HashMap<Box<str>, u32>, String> {
-    let entries =
-        model["vocab"].as_object().filter(|vocab| !vocab.is_empty()).ok_or("its model has no vocabulary")?;
-    let mut seen = vec![false; size];
-    let mut vocab = HashMap::with_capacity(entries.len());
-    for (symbol, id) in entries {
-        let Some(at) = id.as_u64().and_then(|id| usize::try_from(id).ok()) else {
-            return Err(format!("the id of {symbol:?} is no number"));
-        };
-        match seen.get_mut(at).map(|seen| std::mem::replace(seen, true)) {
-            Some(false) => {}
-            Some(true) => return Err(format!("two tokens have the id {at}")),
-            None => {
-                return Err(format!(
-                    "{symbol:?} has id {at}, but the model has {size} tokens; this is another model's tokenizer"
-                ));
-            }
-        }
-        vocab.insert(symbol.as_str().into(), at as u32);
-    }
-    Ok(vocab)
-}
-
-/// The merges by the ids of what they merge.
-fn pairs(model: &Value, vocab: &HashMap<Box<str>, u32>) -> Result<Merges, String> {
-    let merges = model["merges"].as_array().ok_or("its model has no merges")?;
-    let mut pairs = Merges::with_capacity(merges.len());
-    for (rank, merge) in (0..).zip(merges) {
-        let pair = match merge {
-            Value::String(text) => text.split_once(' '),
-            Value::Array(two) => match two.as_slice() {
-                [Value::String(a), Value::String(b)] => Some((a.as_str(), b.as_str())),
-                _ => None,
-            },
-            _ => None,
-        };
-        let ids =
-            pair.and_then(|(a, b)| Some((*vocab.get(a)?, *vocab.get(b)?, *vocab.get(&*[a, b].concat())?)));
-        let (a, b, made) = ids.ok_or_else(|| format!("merge {} is not of its tokens", rank + 1))?;
-        pairs.insert((a, b), (rank, made));
-    }
-    Ok(pairs)
+/// Where sentences start and end: as the model says, else by the usual names.
+fn ends(list: &List, specials: Specials) -> Option<(u32, u32)> {
+    let named = list.specials();
+    let find = |name: &str| list.iter().find(|(symbol, _)| *symbol == name.as_bytes()).map(|(_, id)| id);
+    let other = |names: [&str; 2]| names.into_iter().find_map(find);
+    let eos = specials.eos.or(named.eos).or_else(|| other(["[EOS]", "[SEP]"]));
+    let bos = specials.bos.or(named.bos).or_else(|| other(["[BOS]", "[CLS]"]));
+    bos.zip(eos)
 }
 
 /// Tokens beside the vocabulary.
@@ -440,20 +253,9 @@ fn kind(json: &Value) -> &str {
 
 fn other(part: &str, json: &Value) -> String {
     format!(
-        "its {part} is {:?}, which is not read: byte pair encoding is, byte-level or with \u{2581}; put the \
-         SentencePiece model beside it if there is one",
+        "its {part} is {:?}, which is not read; put the SentencePiece model beside it if there is one",
         kind(json)
     )
-}
-
-/// GPT-2's printable character for a byte.
-fn char_of(byte: u8) -> char {
-    match byte {
-        b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff => char::from(byte),
-        0..=b' ' => char::from_u32(0x100 + u32::from(byte)).unwrap_or_default(),
-        0x7f..=0xa0 => char::from_u32(0x121 + u32::from(byte - 0x7f)).unwrap_or_default(),
-        0xad => '\u{143}',
-    }
 }
 
 #[cfg(test)]

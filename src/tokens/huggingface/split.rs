@@ -5,8 +5,6 @@ use unicode_properties::{GeneralCategoryGroup, UnicodeGeneralCategory};
 /// A pattern.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Split {
-    /// No cut.
-    Whole,
     /// GPT-2's.
     Gpt2,
     /// That of cl100k and its kin, with at most so many digits in a number.
@@ -44,7 +42,6 @@ impl Split {
         let mut rest = text;
         while !rest.is_empty() {
             let len = match self {
-                Self::Whole => rest.len(),
                 Self::Gpt2 => gpt2(rest),
                 Self::Cl100k(digits) => cl100k(rest, digits),
             };

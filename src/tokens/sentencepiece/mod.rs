@@ -56,9 +56,9 @@ pub struct Pieces {
 /// How pieces are found in a text.
 #[derive(Debug)]
 enum Method {
-    Unigram(Unigram),
+    Unigram(Unigram<f32>),
     /// Pairs of pieces, or characters only.
-    Merges(Merges),
+    Merges(Box<Merges>),
     /// Each word is a piece or unknown.
     Words(Prefixes),
 }
@@ -161,16 +161,20 @@ impl Pieces {
                 let lowest = normal().fold(f32::MAX, f32::min);
                 // Its own start value: the smallest positive number.
                 let highest = normal().fold(f32::MIN_POSITIVE, f32::max);
+                // User-defined pieces win always, longer ones before shorter ones.
+                let mut scores = scores;
+                for id in of(Kind::UserDefined) {
+                    let len = proto.pieces[id as usize].text().len();
+                    scores[id as usize] = (f64::from(len as f32 * highest) - 0.1) as f32;
+                }
                 Method::Unigram(Unigram {
                     trie: pick(&[Kind::Normal, Kind::UserDefined]),
-                    favoured: of(Kind::UserDefined).collect(),
-                    highest,
                     unk: unknown,
                     unk_score: lowest - 10.0,
                     scores,
                 })
             }
-            kind @ (2 | 4) => Method::Merges(Merges {
+            kind @ (2 | 4) => Method::Merges(Box::new(Merges {
                 pieces: pick(&written),
                 reserved: pick(&[Kind::Unknown, Kind::Control, Kind::Byte]),
                 user: pick(&[Kind::UserDefined]),
@@ -178,7 +182,7 @@ impl Pieces {
                 unk: unknown,
                 characters: kind == 4,
                 scores,
-            }),
+            })),
             3 => Method::Words(pick(&written)),
             other => return Err(damaged(format!("its type is {other}"))),
         };

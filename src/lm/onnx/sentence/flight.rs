@@ -46,6 +46,11 @@ enum Answer {
         seen: Vec<bool>,
         children: Children,
     },
+    /// Scores of targets, which are the nodes of a path.
+    Targets {
+        ln: Vec<f32>,
+        boundary: Vec<f32>,
+    },
     /// By the number of each end's path.
     Sentences {
         totals: Vec<f64>,
@@ -74,6 +79,13 @@ impl Flight {
         }
         let (paths, answer) = match signature.layout {
             Layout::Sentence => sentences(trie, signature)?,
+            Layout::Targets { .. } => {
+                let (paths, _) = sentences(trie, signature)?;
+                let mut ln = vec![f32::NAN; trie.len()];
+                ln.iter_mut().take(1).for_each(|root| *root = 0.0);
+                let boundary = if job.boundaries { vec![0.0; trie.len()] } else { Vec::new() };
+                (paths, Answer::Targets { ln, boundary })
+            }
             _ => nodes(trie, job.boundaries),
         };
         let mut pending: Vec<usize> = (0..paths.len()).collect();
@@ -87,7 +99,7 @@ impl Flight {
         let trie = &self.job.trie;
         let token = |node: u32| i64::from(trie.token[node as usize]);
         let start = ids.len();
-        if signature.layout == Layout::Sentence {
+        if matches!(signature.layout, Layout::Sentence | Layout::Targets { .. }) {
             let tokens: Vec<i64> = trie.path(node).map(token).collect();
             if signature.adds_ends {
                 ids.extend(tokens.iter().skip(1).rev());
@@ -127,6 +139,13 @@ impl Flight {
                     totals[path] += if signature.kind == Kind::NegativeLog { -value } else { value };
                 }
             }
+            Answer::Targets { ln, .. } => {
+                let mut targets: Vec<u32> = trie.path(node).collect();
+                targets.reverse();
+                for (at, &node) in targets.iter().enumerate().skip(from).take(signature.positions(count)) {
+                    ln[node as usize] = Row::new(signature.kind, outputs.row(row, at - from)).ln(0);
+                }
+            }
             Answer::Nodes { ln, boundary, seen, children } => {
                 let mut fed: Vec<u32> = trie.path(node).collect();
                 fed.push(ROOT);
@@ -153,7 +172,7 @@ impl Flight {
     /// The answer, when all paths are done.
     pub fn scores(&mut self) -> Scores {
         match &mut self.answer {
-            Answer::Nodes { ln, boundary, .. } => Scores::Nodes {
+            Answer::Nodes { ln, boundary, .. } | Answer::Targets { ln, boundary } => Scores::Nodes {
                 ln: std::mem::take(ln),
                 boundary: std::mem::take(boundary),
                 order: Vec::new(),

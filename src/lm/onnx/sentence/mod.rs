@@ -47,7 +47,9 @@ impl SentenceScorer {
     ) -> Self {
         let filled =
             signature.lengths.is_some() || signature.fills.iter().any(|fill| fill.with == With::Mask);
-        let exact = exact || (signature.layout == Layout::Sentence && !filled);
+        // The end that a graph adds stands behind the last column.
+        let ends = signature.adds_ends || signature.layout == Layout::Sentence;
+        let exact = exact || (ends && !filled);
         Self {
             lm,
             signature,

@@ -71,7 +71,7 @@ pub(super) fn detect(graph: &Graph, sidecar: &Sidecar) -> Result<Signature, Stri
     signature.tokens.time_major = sidecar.time_major.unwrap_or_else(|| time_major(graph, &signature));
     fixed_sizes(graph, &mut signature);
     signature.adds_ends = sidecar.adds_ends.unwrap_or(
-        signature.layout == Layout::Sentence
+        matches!(signature.layout, Layout::Sentence | Layout::Targets { .. })
             && signature.targets.is_none()
             && !walk.embedding(&signature.tokens.ids.name).is_some_and(|(node, _)| {
                 walk.is_view(&graph.nodes[node].input[1], &signature.tokens.ids.name)
@@ -223,6 +223,12 @@ fn layout(graph: &Graph, output: &Value, sidecar: &Sidecar) -> Layout {
         Some(Positions::Last) => return Layout::Last,
         Some(Positions::First) => return Layout::First,
         Some(Positions::Sentence) => return Layout::Sentence,
+        Some(Positions::Targets) => {
+            return Layout::Targets {
+                time_major: sidecar.time_major == Some(true),
+                flat: output.rank() == Some(1),
+            };
+        }
         Some(Positions::Each) | None => {}
     }
     match output.rank() {

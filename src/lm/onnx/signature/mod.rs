@@ -14,6 +14,7 @@ mod tests;
 use std::path::Path;
 
 pub use numbers::Specials;
+pub(super) use sidecar::Positions;
 pub use sidecar::Sidecar;
 
 use super::graph::{Dtype, Graph};
@@ -147,6 +148,14 @@ pub enum Layout {
     First,
     /// One score for a row, `[N]`.
     Sentence,
+    /// One score for each target: [N, L]; with time first [L, N]; flat, the two in one. Of a model that
+    /// adds the ends of sentences itself one more than it is fed.
+    Targets {
+        /// Whether time is the first dimension.
+        time_major: bool,
+        /// Whether rows and positions are one dimension.
+        flat: bool,
+    },
 }
 
 /// How a model is run.
@@ -228,6 +237,17 @@ impl Signature {
         self.states.iter().any(|state| state.grows.is_some())
     }
 
+    /// Positions that the output has for rows of `length` tokens.
+    pub fn positions(&self, length: usize) -> usize {
+        length + usize::from(self.adds_ends && matches!(self.layout, Layout::Targets { .. }))
+    }
+
+    /// Whether growing states take the place of the history, so that a step is fed its last token alone.
+    pub fn continues(&self) -> bool {
+        let last = self.tokens.length == Some(1);
+        self.run == Run::Prefixes && (last || self.grows() && matches!(self.layout, Layout::Each { .. }))
+    }
+
     pub(super) fn found(&mut self, what: &'static str, value: impl Into<String>, why: impl Into<String>) {
         self.findings.push(Finding { what, value: value.into(), why: why.into() });
     }
@@ -271,6 +291,10 @@ impl std::fmt::Display for Layout {
             Self::Last => "the last position, [N, V]",
             Self::First => "the first position, [N, V]",
             Self::Sentence => "whole rows, [N]",
+            Self::Targets { time_major: false, flat: false } => "each target, [N, L]",
+            Self::Targets { time_major: true, flat: false } => "each target, [L, N]",
+            Self::Targets { time_major: false, flat: true } => "each target, [N x L]",
+            Self::Targets { time_major: true, flat: true } => "each target, [L x N]",
         })
     }
 }
@@ -285,7 +309,8 @@ impl std::fmt::Display for Run {
                 write!(f, "one step for each distinct window of {length} tokens, of all utterances in flight")
             }
             Self::Prefixes => f.write_str(
-                "one step for each distinct history, fed with all it holds, histories of equal length batched",
+                "one step for each distinct history, fed with all it holds or with its last token and the states of \
+                 the others, histories of equal length batched",
             ),
             Self::Sentences => f.write_str("whole sentences, those of similar length batched"),
         }

@@ -19,7 +19,7 @@ use crate::{Error, Result};
 /// context = ["encoder_out"]   # inputs that come with the utterance
 /// output = "nll"              # the output with the scores
 /// scores = "log-probs"        # or "probabilities", "logits", "negative-log"
-/// layout = "each"             # or "last", "first", "sentence": which positions they are of
+/// layout = "each"             # or "last", "first", "sentence", "targets": which positions they are of
 /// adds_ends = true            # whether the graph adds <s> and </s> itself
 /// bos = 1                     # the token before a sentence
 /// eos = 1                     # the token after it
@@ -85,6 +85,8 @@ pub enum Positions {
     First,
     /// One score for the sentence.
     Sentence,
+    /// One score for each target.
+    Targets,
 }
 
 impl Sidecar {

@@ -89,7 +89,7 @@ pub(super) fn job(trie: &Arc<Trie>, context: Arc<[Tensor]>) -> Job {
 
 /// The largest difference of a token's score, in a scorer whose steps hold `rows` rows; of scores beyond
 /// -10, of a tenth of it: float32 has that many digits.
-fn worst(lm: &OnnxLm, case: &Case, rows: usize) -> f64 {
+pub(super) fn worst(lm: &OnnxLm, case: &Case, rows: usize) -> f64 {
     let sentences = case.sentences();
     let limits = Limits { rows, step_time: None, alone: false, threads: 1 };
     let mut scorer = lm.scorer(&limits).unwrap();
