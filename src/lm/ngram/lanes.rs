@@ -82,7 +82,7 @@ impl<'a, P: Copy> Lane<'a, P> {
         if search.prepare(model, &self.state) {
             return None;
         }
-        let full = search.finish(&self.state, &mut self.next);
+        let full = search.finish(model, &self.state, &mut self.next);
         self.search = None;
         std::mem::swap(&mut self.state, &mut self.next);
         Some(full)
