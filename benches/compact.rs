@@ -172,10 +172,8 @@ fn timed<T>(run: impl FnOnce() -> T) -> (f64, T) {
 /// The middle of some times, and the least.
 fn middle(times: &mut [f64]) -> String {
     times.sort_by(f64::total_cmp);
-    match times {
-        [] => "-".into(),
-        [least, ..] => format!("{:.0} ({least:.0})", times[times.len() / 2]),
-    }
+    let Some(least) = times.first() else { return "-".into() };
+    format!("{:.0} ({least:.0})", times[times.len() / 2])
 }
 
 /// Seconds of processor time so far, which other programs disturb less than time on the clock.

@@ -26,7 +26,7 @@ pub struct Args {
     /// What kind of file
     #[arg(short, long, value_name = "TYPE", default_value = "probing")]
     r#type: Type,
-    /// compact: what the file is to be good at [default: speed]
+    /// compact: what the file is to be good at [default: size]
     #[arg(long, value_name = "WHAT")]
     prefer: Option<Prefer>,
     /// compact: memory for n-grams; what does not fit goes to temporary files beside OUT [default: 1G]
@@ -73,9 +73,9 @@ enum Type {
 #[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum Prefer {
     /// As few bytes as can be: about 3 an n-gram of an interpolated model, looked up slowly
+    #[default]
     Size,
     /// Looked up faster than a trie: about 6 bytes an n-gram
-    #[default]
     Speed,
 }
 

@@ -23,10 +23,10 @@ use crate::{Error, Result};
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Options {
-    /// Whether the file is to be small or fast; fast by default.
+    /// Whether the file is to be small or fast; small by default.
     pub form: Form,
     /// Bytes of memory for n-grams; what does not fit goes to temporary files. The words come on
-    /// top, and codebooks of at most a few bytes for each 100 n-grams. 1 GiB by default.
+    /// top, and marks and codebooks of at most a few dozen bytes for each 100 n-grams. 1 GiB by default.
     pub memory: usize,
     /// Where temporary files lie; beside the file that is built by default.
     pub temporary: Option<PathBuf>,

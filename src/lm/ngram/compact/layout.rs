@@ -40,9 +40,9 @@ pub(super) struct Layout {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Form {
     /// A trie of as few bytes as can be.
+    #[default]
     Small,
     /// Tables that a look reads one line of the processor's cache of.
-    #[default]
     Fast,
 }
 
