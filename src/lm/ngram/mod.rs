@@ -291,6 +291,11 @@ impl Core {
         })
     }
 
+    /// Scores words after states, several at a time; see [`lanes::words`]. Words are of the vocabulary.
+    fn words_after(&self, states: &[State], pairs: &[(u32, u32)], out: &mut [lanes::Scored]) {
+        with!(&self.engine, model => lanes::words(model, states, pairs, out));
+    }
+
     fn full_score(&self, state: &State, word: u32, out: &mut State) -> Full {
         let word = if (word as usize) < self.words.len() { word } else { 0 };
         with!(&self.engine, model => search::full_score(model, state, word, out))

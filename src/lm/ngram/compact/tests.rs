@@ -296,12 +296,27 @@ fn compare_one(arpa: &Path, sentences: &Path, form: Form) -> usize {
     let (ours, theirs) = pair(arpa, Options { form, ..Options::default() }).unwrap();
     let text = std::fs::read(sentences).unwrap();
     let lines = text.split(|&byte| byte == b'\n');
+    batched(&ours, &theirs, lines.clone());
     lines
         .map(|line| {
             let words = line.split(|b| matches!(b, 9..=13 | 32)).filter(|word| !word.is_empty());
             same(&ours, &theirs, &words.chain([&b"</s>"[..]]).collect::<Vec<_>>())
         })
         .sum()
+}
+
+/// Sentences side by side, too.
+fn batched<'a>(ours: &Ngram, theirs: &Ngram, lines: impl Iterator<Item = &'a [u8]>) {
+    let words = |line: &'a [u8]| line.split(|b| matches!(b, 9..=13 | 32)).filter(|word| !word.is_empty());
+    let ids: Vec<Vec<u32>> =
+        lines.map(|line| words(line).map(|word| ours.words().id(word)).collect()).collect();
+    let ids: Vec<&[u32]> = ids.iter().map(Vec::as_slice).collect();
+    let all = |model: &Ngram| {
+        let mut scores: Vec<Vec<u32>> = vec![Vec::new(); ids.len()];
+        model.score_batch(&model.begin(), &ids, |line, _, full| scores[line].push(full.log10.to_bits()));
+        scores
+    };
+    assert!(all(ours) == all(theirs));
 }
 
 /// All that is said of each word, with the state of a sentence's beginning and with none.
