@@ -65,7 +65,7 @@ enum Type {
     Quant,
     /// Both: the smallest of KenLM's, not exact
     QuantArray,
-    /// This program's own: exact, and faster than tries or the smallest
+    /// This program's own: exact, the smallest, or half a trie at about its speed
     Compact,
 }
 
@@ -75,7 +75,7 @@ enum Prefer {
     /// As few bytes as can be: about 3 an n-gram of an interpolated model, looked up slowly
     #[default]
     Size,
-    /// Looked up faster than a trie: about 6 bytes an n-gram
+    /// Looked up about as fast as a trie: about 5 bytes an n-gram of an interpolated model
     Speed,
 }
 

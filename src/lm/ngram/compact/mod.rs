@@ -10,7 +10,7 @@
 //! - probabilities of interpolated models are computed from those of shorter n-grams, and only
 //!   what that leaves open is stored (`formula`); other models' are stored as they are.
 //!
-//! The fast one takes about six. Its n-grams are in tables (`table`), found by one look at a line of
+//! The fast one takes about five. Its n-grams are in tables (`table`), found by one look at a line of
 //! the processor's cache or two, with codes for backoffs and for the same parts of probabilities.
 //!
 //! `layout` has the order of the parts. A file is used where it lies: opening one looks at its
