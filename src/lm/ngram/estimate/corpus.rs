@@ -379,7 +379,7 @@ mod tests {
         }
         let second = |packing| std::fs::read(fixture(&format!("kenlm/halves/second.{packing}"))).unwrap();
         let [xz, zstd] =
-            ["xz", "zstd"].map(|packing| sentences(&mut read(&[&second(packing)], false).unwrap()));
+            ["xz", "zstd"].map(|packing| sentences(&mut read(&[&second(packing)], true).unwrap()));
         assert!(xz == zstd && xz.iter().any(|line| line.contains("end")), "{xz:?}");
         let cut = read(&[&gzip[..gzip.len() / 2]], false).err().unwrap().to_string();
         assert!(cut.contains("gzip data is damaged or cut short"), "{cut}");
