@@ -1,7 +1,7 @@
 //! The n-gram engine: reading ARPA text and scoring.
 //!
 //! With `SECONDPASS_BENCH_NGRAM=MODEL` and `SECONDPASS_BENCH_TEXT=FILE`, also a model too large for the
-//! processor's caches; `benches/peers/kenlm_score.py` measures KenLM's module on the same.
+//! processor's caches; `benches/compact.rs` has such models beside each other and beside KenLM.
 
 use std::hint::black_box;
 use std::io::{Cursor, Read};

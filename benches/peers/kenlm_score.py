@@ -1,4 +1,4 @@
-"""KenLM's Python module on the same model and text as `benches/ngram.rs`: python3 kenlm_score.py MODEL TEXT
+"""KenLM's Python module on the same model and text as `benches/compact.rs`: python3 kenlm_score.py MODEL TEXT [ROUNDS]
 
 Needs `pip install kenlm`. Prints nanoseconds of processor time for each token, `</s>` included; the
 module splits the text and finds the words' ids, too.
@@ -9,12 +9,13 @@ import time
 
 import kenlm
 
+rounds = int(sys.argv[3]) if len(sys.argv) > 3 else 5
 model = kenlm.Model(sys.argv[1])
 with open(sys.argv[2], encoding="utf-8", errors="surrogateescape") as text:
     lines = [line.rstrip("\n") for line in text]
 tokens = sum(len(line.split()) + 1 for line in lines)
 times = []
-for _ in range(5):
+for _ in range(rounds):
     began = time.process_time()
     total = sum(model.score(line) for line in lines)
     times.append(time.process_time() - began)

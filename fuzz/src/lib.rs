@@ -17,6 +17,22 @@ pub fn kenlm(kind: u32, data: &[u8]) {
     any(bytes);
 }
 
+/// Opens bytes as a compact file: label, version, size and checksums are right, so that the rest is
+/// looked at.
+pub fn compact(data: &[u8]) {
+    let mut bytes = data.to_vec();
+    if bytes.len() >= 64 {
+        bytes[..32].copy_from_slice(LABEL);
+        bytes[32..36].copy_from_slice(&0x0102_0304u32.to_le_bytes());
+        bytes[36] = if bytes[36] == 1 { 1 } else { 2 };
+        bytes[37..40].fill(0);
+        let size = bytes.len() as u64;
+        bytes[40..48].copy_from_slice(&size.to_le_bytes());
+        secondpass::lm::ngram::compact::reseal(&mut bytes);
+    }
+    any(bytes);
+}
+
 /// Opens any bytes.
 pub fn any(bytes: Vec<u8>) {
     let model = match Ngram::from_reader("fuzz", Cursor::new(bytes), &Options::default()) {
@@ -49,5 +65,6 @@ pub fn any(bytes: Vec<u8>) {
     words.word(few);
 }
 
+const LABEL: &[u8; 32] = b"secondpass n-gram model\n\0\0\0\0\0\0\0\0";
 const PREFIX: &[u8; 88] = b"mmap lm http://kheafield.com/code format version 5\n\0\0\0\0\0\
 \0\0\0\0\0\0\x80\x3f\0\0\0\xbf\x01\0\0\0\xff\xff\xff\xff\0\0\0\0\x01\0\0\0\0\0\0\0";

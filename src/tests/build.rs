@@ -49,6 +49,22 @@ fn every_type_is_kenlms_byte_for_byte() {
 }
 
 #[test]
+fn both_forms_of_compact_files_score_as_the_hash_tables() {
+    let dir = arpa();
+    dir.write("text", std::fs::read(fixture("kenlm/unicode6.txt")).expect("a fixture"));
+    let query =
+        |model: &str| dir.secondpass(["ngram", "query", model, "text", "-v", "word"]).run().code(0).text();
+    let expected = query("lm.arpa");
+    for prefer in ["size", "speed"] {
+        dir.secondpass(["ngram", "build", "lm.arpa", prefer, "--type", "compact", "--prefer", prefer])
+            .run()
+            .code(0);
+        dir.secondpass(["ngram", "verify", prefer]).run().code(0);
+        assert!(query(prefer) == expected, "{prefer}");
+    }
+}
+
+#[test]
 fn sizes_are_shown_before_anything_is_built() {
     let dir = arpa();
     let text = dir.secondpass(["ngram", "build", "lm.arpa"]).run().code(0).text();
@@ -73,6 +89,10 @@ fn what_makes_no_sense_is_refused() {
     for (arguments, expected) in [
         (&["lm.arpa", "out", "--type", "quant", "--backoff-bits", "1"][..], "2 to 25 for backoffs"),
         (&["lm.arpa", "out", "--multiplier", "0.5"], "must be 1 or more"),
+        (&["lm.arpa", "out", "--type", "trie", "--multiplier", "2"], "only for probing"),
+        (&["lm.arpa", "out", "--prob-bits", "8"], "only for quant and quant-array"),
+        (&["lm.arpa", "out", "--memory", "1G"], "only for compact"),
+        (&["lm.arpa", "out", "--type", "compact", "--no-spellings"], "needs them"),
         (&["lm.arpa", "out", "--unk", "1"], "at most 0"),
         (&["lm.arpa", "lm.arpa"], "the ARPA file itself"),
         (&["lm.arpa", "nowhere/out"], "nowhere/out"),

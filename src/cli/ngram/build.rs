@@ -12,7 +12,7 @@ use crate::{Error, Result};
 
 /// Build a compact file or a KenLM binary from an ARPA file
 ///
-/// `compact` is this program's own: exact, and smaller than any of the others. The others are those
+/// `compact` is this program's own: exact, and smaller than the others that are. The others are those
 /// of KenLM's `build_binary`, byte for byte. Without OUT, shows how large each type would be. After
 /// whatever interruption OUT is the new file, the old one, or not there.
 #[derive(clap::Args, Debug)]
@@ -23,28 +23,31 @@ pub struct Args {
     /// The file to build
     #[arg(value_name = "OUT")]
     out: Option<PathBuf>,
-    /// compact: memory for n-grams; what does not fit goes to temporary files beside OUT
-    #[arg(long, value_name = "AMOUNT", default_value = "1G")]
-    memory: Amount,
     /// What kind of file
     #[arg(short, long, value_name = "TYPE", default_value = "probing")]
     r#type: Type,
-    /// probing: room in hash tables for each n-gram
-    #[arg(long, value_name = "NUM", default_value_t = 1.5)]
-    multiplier: f32,
-    /// quant, quant-array: bits of a probability, 1 to 25
-    #[arg(long, value_name = "NUM", default_value_t = 8)]
-    prob_bits: u8,
-    /// quant, quant-array: bits of a backoff, 2 to 25
-    #[arg(long, value_name = "NUM", default_value_t = 8)]
-    backoff_bits: u8,
-    /// array, quant-array: most bits of pointers to compress
-    #[arg(long, value_name = "NUM", default_value_t = 22)]
-    pointer_bits: u8,
+    /// compact: what the file is to be good at [default: size]
+    #[arg(long, value_name = "WHAT")]
+    prefer: Option<Prefer>,
+    /// compact: memory for n-grams; what does not fit goes to temporary files beside OUT [default: 1G]
+    #[arg(long, value_name = "AMOUNT")]
+    memory: Option<Amount>,
+    /// probing: room in hash tables for each n-gram [default: 1.5]
+    #[arg(long, value_name = "NUM")]
+    multiplier: Option<f32>,
+    /// quant, quant-array: bits of a probability, 1 to 25 [default: 8]
+    #[arg(long, value_name = "NUM")]
+    prob_bits: Option<u8>,
+    /// quant, quant-array: bits of a backoff, 2 to 25 [default: 8]
+    #[arg(long, value_name = "NUM")]
+    backoff_bits: Option<u8>,
+    /// array, quant-array: most bits of pointers to compress [default: 22]
+    #[arg(long, value_name = "NUM")]
+    pointer_bits: Option<u8>,
     /// log10 p of unknown words if ARPA has no <unk>
     #[arg(long, value_name = "NUM", default_value_t = -100.0, allow_hyphen_values = true)]
     unk: f32,
-    /// Leave out the words' spellings
+    /// All but compact: leave out the words' spellings
     #[arg(long)]
     no_spellings: bool,
 }
@@ -62,8 +65,18 @@ enum Type {
     Quant,
     /// Both: the smallest of KenLM's, not exact
     QuantArray,
-    /// This program's own: exact and the smallest
+    /// This program's own: exact, the smallest, or half a trie at about its speed
     Compact,
+}
+
+/// `--prefer`.
+#[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Prefer {
+    /// As few bytes as can be: about 3 an n-gram of an interpolated model, looked up slowly
+    #[default]
+    Size,
+    /// Looked up about as fast as a trie: about 5 bytes an n-gram of an interpolated model
+    Speed,
 }
 
 /// Builds it, or tells how large it would be.
@@ -75,6 +88,7 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
     if crate::cli::files::same(&arguments.arpa, out) {
         return Err(Error::config("OUT is the ARPA file itself; name another"));
     }
+    arguments.fit(arguments.r#type)?;
     if arguments.r#type == Type::Compact {
         return compact(arguments, out, messages);
     }
@@ -115,7 +129,7 @@ fn compact(arguments: &Args, out: &Path, messages: &Messages) -> Result<End> {
     Ok(End::Done)
 }
 
-/// Every type's size.
+/// Every type's size; options count for those that have them.
 fn table(arguments: &Args) -> Result<String> {
     let mut out = format!("{:<12} {:>10} {:>18}\n", "type", "on disk", "memory to build it");
     for kind in <Type as clap::ValueEnum>::value_variants() {
@@ -138,18 +152,59 @@ fn table(arguments: &Args) -> Result<String> {
 
 impl Args {
     fn compact(&self) -> Result<compact::Options> {
-        let memory = usize::try_from(self.memory.bytes()?).unwrap_or(usize::MAX);
-        Ok(compact::Options { memory, missing_unk_log10: self.unk, ..compact::Options::default() })
+        let mut options = compact::Options::default();
+        if let Some(memory) = &self.memory {
+            options.memory = usize::try_from(memory.bytes()?).unwrap_or(usize::MAX);
+        }
+        options.form = match self.prefer.unwrap_or_default() {
+            Prefer::Size => compact::Form::Small,
+            Prefer::Speed => compact::Form::Fast,
+        };
+        options.missing_unk_log10 = self.unk;
+        Ok(options)
+    }
+
+    /// Refuses options that files of a type do not have.
+    fn fit(&self, kind: Type) -> Result<()> {
+        let (quantised, arrays) =
+            (&[Type::Quant, Type::QuantArray][..], &[Type::Array, Type::QuantArray][..]);
+        let options = [
+            ("--prefer", self.prefer.is_some(), &[Type::Compact][..]),
+            ("--memory", self.memory.is_some(), &[Type::Compact]),
+            ("--multiplier", self.multiplier.is_some(), &[Type::Probing]),
+            ("--prob-bits", self.prob_bits.is_some(), quantised),
+            ("--backoff-bits", self.backoff_bits.is_some(), quantised),
+            ("--pointer-bits", self.pointer_bits.is_some(), arrays),
+        ];
+        let named = |kind: &Type| {
+            clap::ValueEnum::to_possible_value(kind).map_or_else(String::new, |value| value.get_name().into())
+        };
+        for (option, given, types) in options {
+            if given && !types.contains(&kind) {
+                let types: Vec<String> = types.iter().map(named).collect();
+                return Err(Error::config(format!(
+                    "{option} means nothing for --type {}, only for {}; leave it out, or name that type",
+                    named(&kind),
+                    types.join(" and ")
+                )));
+            }
+        }
+        if self.no_spellings && kind == Type::Compact {
+            return Err(Error::config(
+                "--no-spellings means nothing for --type compact, which needs them; leave it out",
+            ));
+        }
+        Ok(())
     }
 
     fn options(&self, kind: Type) -> BuildOptions {
         let quantise = matches!(kind, Type::Quant | Type::QuantArray);
         let array = matches!(kind, Type::Array | Type::QuantArray);
         let mut options = BuildOptions::new(match kind {
-            Type::Probing => Target::Probing { multiplier: self.multiplier },
+            Type::Probing => Target::Probing { multiplier: self.multiplier.unwrap_or(1.5) },
             _ => Target::Trie {
-                quantise: quantise.then_some((self.prob_bits, self.backoff_bits)),
-                array: array.then_some(self.pointer_bits),
+                quantise: quantise.then_some((self.prob_bits.unwrap_or(8), self.backoff_bits.unwrap_or(8))),
+                array: array.then_some(self.pointer_bits.unwrap_or(22)),
             },
         });
         options.missing_unk_log10 = self.unk;

@@ -22,7 +22,7 @@ use crate::{Error, Result};
 /// model will meet (case, punctuation, numbers) before.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Texts, plain, gzip or bzip2; - for standard input
+    /// Texts, plain or packed (gzip, bzip2, xz, zstd); - for standard input
     #[arg(value_name = "TEXT", default_value = "-")]
     texts: Vec<PathBuf>,
     /// Leave <s>, </s> and <unk> in the texts out (else they are errors)

@@ -3,13 +3,13 @@
 use std::ops::Range;
 
 use super::kenlm::Kenlm;
-use super::{Engine, Ngram};
+use super::{Engine, Ngram, compact};
 
 /// What a model file is and what is where in it.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Info {
-    /// The file's kind: `ARPA`, one of KenLM's six, or `secondpass compact`.
+    /// The file's kind: `ARPA`, one of KenLM's six, or `secondpass compact, small` or `.., fast`.
     pub kind: String,
     /// Number of n-grams for each order from 1, as [`Ngram::counts`] gives them.
     pub counts: Vec<u64>,
@@ -44,14 +44,8 @@ impl Ngram {
         match &self.core.engine {
             Engine::Hashed(_) => {}
             Engine::Kenlm(model) => describe(model, &mut info),
-            Engine::Compact(model) => {
-                info.kind = "secondpass compact".into();
-                let part = |(name, start, length): (String, usize, u64)| Section {
-                    name,
-                    bytes: start..start.saturating_add(length as usize),
-                };
-                info.sections = model.sections().into_iter().map(part).collect();
-            }
+            Engine::Compact(model) => describe_compact("small", model.bytes(), &mut info),
+            Engine::Tables(model) => describe_compact("fast", model.bytes(), &mut info),
         }
         info
     }
@@ -66,8 +60,18 @@ impl Ngram {
             Engine::Hashed(_) => Vec::new(),
             Engine::Kenlm(model) => model.verify(self.words()),
             Engine::Compact(model) => model.verify().into_iter().collect(),
+            Engine::Tables(model) => model.verify().into_iter().collect(),
         }
     }
+}
+
+fn describe_compact(form: &str, bytes: &[u8], info: &mut Info) {
+    info.kind = format!("secondpass compact, {form}");
+    let part = |(name, start, length): (String, usize, u64)| Section {
+        name,
+        bytes: start..start.saturating_add(length as usize),
+    };
+    info.sections = compact::sections(bytes).into_iter().map(part).collect();
 }
 
 fn describe(model: &Kenlm, info: &mut Info) {

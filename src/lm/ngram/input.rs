@@ -34,8 +34,9 @@ pub(crate) struct Opened {
     size: Option<u64>,
 }
 
+/// How a file is packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Packing {
+pub(crate) enum Packing {
     Plain,
     Gzip,
     Bzip2,
@@ -98,21 +99,7 @@ impl Lines {
         if let Some(what) = foreign(&head) {
             return Err(Error::model(path, what));
         }
-        let packing = match &head[..] {
-            [0x1f, 0x8b, ..] => Packing::Gzip,
-            [b'B', b'Z', b'h', ..] => Packing::Bzip2,
-            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Packing::Xz,
-            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Packing::Zstd,
-            _ => Packing::Plain,
-        };
-        let whole = BufReader::with_capacity(CHUNK, Cursor::new(head).chain(source));
-        let whole: Box<dyn Read> = match packing {
-            Packing::Plain => Box::new(whole),
-            Packing::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(whole)),
-            Packing::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(whole)),
-            Packing::Xz => Box::new(lzma_rust2::XzReader::new_mem_limit(whole, true, MOST_DICTIONARY_KIB)),
-            Packing::Zstd => Box::new(Frames::new(whole)),
-        };
+        let (packing, whole) = unpack(head, source);
         Ok(Self {
             source: whole,
             path: path.to_path_buf(),
@@ -210,13 +197,7 @@ impl Lines {
     }
 
     fn unreadable(&self, error: io::Error) -> Error {
-        let packing = match self.packing {
-            Packing::Gzip => "gzip",
-            Packing::Bzip2 => "bzip2",
-            Packing::Xz => "xz",
-            Packing::Zstd => "zstd",
-            Packing::Plain => return Error::io(&self.path, error),
-        };
+        let Some(packing) = self.packing.name() else { return Error::io(&self.path, error) };
         // A disk that fails has a number from the system; a decoder that fails has none.
         if error.raw_os_error().is_some() {
             return Error::io(&self.path, error);
@@ -225,6 +206,39 @@ impl Lines {
         self.fail_whole(format!(
             "the {packing} data is damaged or cut short near line {line} ({error}); copy or download the file again"
         ))
+    }
+}
+
+/// What a file or stream holds, however it is packed: its first bytes, and what follows.
+pub(crate) fn unpack<'a>(head: Vec<u8>, source: impl Read + 'a) -> (Packing, Box<dyn Read + 'a>) {
+    let packing = match &head[..] {
+        [0x1f, 0x8b, ..] => Packing::Gzip,
+        [b'B', b'Z', b'h', ..] => Packing::Bzip2,
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Packing::Xz,
+        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Packing::Zstd,
+        _ => Packing::Plain,
+    };
+    let whole = BufReader::with_capacity(CHUNK, Cursor::new(head).chain(source));
+    let whole: Box<dyn Read + 'a> = match packing {
+        Packing::Plain => Box::new(whole),
+        Packing::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(whole)),
+        Packing::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(whole)),
+        Packing::Xz => Box::new(lzma_rust2::XzReader::new_mem_limit(whole, true, MOST_DICTIONARY_KIB)),
+        Packing::Zstd => Box::new(Frames::new(whole)),
+    };
+    (packing, whole)
+}
+
+impl Packing {
+    /// What it is called; nothing if the file is not packed.
+    pub(crate) fn name(self) -> Option<&'static str> {
+        match self {
+            Self::Plain => None,
+            Self::Gzip => Some("gzip"),
+            Self::Bzip2 => Some("bzip2"),
+            Self::Xz => Some("xz"),
+            Self::Zstd => Some("zstd"),
+        }
     }
 }
 

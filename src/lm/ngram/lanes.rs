@@ -38,6 +38,68 @@ pub(crate) fn score<L: Lookup>(
     }
 }
 
+/// A word's score, and the state after it.
+#[derive(Debug, Clone)]
+pub(crate) struct Scored {
+    pub(crate) full: Full,
+    pub(crate) next: State,
+}
+
+/// Scores words, each after one of `states`, given by its number; `out` has a place for each, and what
+/// is there is replaced. Equal to scoring them one by one.
+pub(crate) fn words<L: Lookup>(model: &L, states: &[State], pairs: &[(u32, u32)], out: &mut [Scored]) {
+    let near = |at: usize| {
+        let Some(&(state, word)) = pairs.get(at) else { return };
+        model.near(word, &states[state as usize]);
+    };
+    (0..LANES).for_each(near);
+    if !L::LEVELS {
+        for (at, (&(state, word), scored)) in pairs.iter().zip(out).enumerate() {
+            near(at + LANES);
+            scored.full = full_score(model, &states[state as usize], word, &mut scored.next);
+        }
+        return;
+    }
+    let mut waiting = LANES..pairs.len();
+    let mut lanes: Vec<(usize, Option<Search<L::Path>>)> =
+        (0..pairs.len().min(LANES)).map(|at| (at, None)).collect();
+    while !lanes.is_empty() {
+        let mut lane = 0;
+        while let Some((at, search)) = lanes.get_mut(lane) {
+            let (state, word) = pairs[*at];
+            let (state, scored) = (&states[state as usize], &mut out[*at]);
+            let search = match search {
+                None => search.insert(Search::begin(model, word, &mut scored.next)),
+                Some(search) => {
+                    search.advance(model, state, &mut scored.next);
+                    search
+                }
+            };
+            if search.prepare(model, state) {
+                lane += 1;
+                continue;
+            }
+            scored.full = search.finish(model, state, &mut scored.next);
+            match waiting.next() {
+                Some(next) => {
+                    near(next);
+                    lanes[lane] = (next, None);
+                    lane += 1;
+                }
+                None => drop(lanes.swap_remove(lane)),
+            }
+        }
+    }
+}
+
+impl Scored {
+    /// A place for one.
+    pub(crate) fn empty() -> Self {
+        let full = Full { log10: 0.0, length: 0, rest: 0.0, independent_left: false };
+        Self { full, next: State::default() }
+    }
+}
+
 /// A sentence in the middle of being scored.
 struct Lane<'a, P> {
     index: usize,
@@ -82,7 +144,7 @@ impl<'a, P: Copy> Lane<'a, P> {
         if search.prepare(model, &self.state) {
             return None;
         }
-        let full = search.finish(&self.state, &mut self.next);
+        let full = search.finish(model, &self.state, &mut self.next);
         self.search = None;
         std::mem::swap(&mut self.state, &mut self.next);
         Some(full)

@@ -28,7 +28,7 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
-use self::compact::{Compact, Vocabulary};
+use self::compact::{Compact, Tables, Vocabulary};
 use self::hashed::{Builder, Hashed};
 pub use self::info::{Info, Section};
 use self::input::{Lines, Opened};
@@ -104,6 +104,7 @@ enum Engine {
     Hashed(Hashed),
     Kenlm(Kenlm),
     Compact(Compact),
+    Tables(Tables),
 }
 
 /// Calls a function with the data structure of a model, whichever it is.
@@ -112,6 +113,7 @@ macro_rules! with {
         match $engine {
             Engine::Hashed($model) => $call,
             Engine::Compact($model) => $call,
+            Engine::Tables($model) => $call,
             Engine::Kenlm(Kenlm { search: Search::Probing($model), .. }) => $call,
             Engine::Kenlm(Kenlm { search: Search::Trie($model), .. }) => $call,
         }
@@ -169,6 +171,7 @@ impl Ngram {
             Engine::Hashed(model) => model.counts(),
             Engine::Kenlm(model) => model.header.counts.clone(),
             Engine::Compact(model) => model.counts(),
+            Engine::Tables(model) => model.counts(),
         }
     }
 
@@ -242,9 +245,13 @@ impl Ngram {
         }
         if opened.head.starts_with(compact::MAGIC) {
             let bytes = opened.bytes(options.load).map_err(|error| Error::io(name, error))?;
-            let opened = Compact::open(Arc::new(bytes), options.missing_unk_log10);
+            let opened = compact::open(Arc::new(bytes), options.missing_unk_log10);
             let (model, Vocabulary { words, unknowns }) = opened.map_err(|what| Error::model(name, what))?;
-            return Ok(Self::of(Engine::Compact(model), words, unknown_words(name, unknowns, options)));
+            let engine = match model {
+                compact::Opened::Small(model) => Engine::Compact(model),
+                compact::Opened::Fast(model) => Engine::Tables(model),
+            };
+            return Ok(Self::of(engine, words, unknown_words(name, unknowns, options)));
         }
         let mut lines = Lines::new(name, opened)?;
         let mut words = Words::new();
@@ -278,7 +285,15 @@ impl Core {
             return State::default();
         }
         let bos = self.words.bos();
-        State::of(bos, with!(&self.engine, model => model.unigram(bos).0.backoff))
+        with!(&self.engine, model => {
+            let (entry, path) = model.unigram(bos);
+            State::of(bos, entry.backoff, model.link(&path))
+        })
+    }
+
+    /// Scores words after states, several at a time; see [`lanes::words`]. Words are of the vocabulary.
+    fn words_after(&self, states: &[State], pairs: &[(u32, u32)], out: &mut [lanes::Scored]) {
+        with!(&self.engine, model => lanes::words(model, states, pairs, out));
     }
 
     fn full_score(&self, state: &State, word: u32, out: &mut State) -> Full {

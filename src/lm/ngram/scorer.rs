@@ -1,4 +1,5 @@
-//! Scores tries: each distinct pair of state and word of an utterance is looked up once.
+//! Scores tries: each distinct pair of state and word of an utterance is looked up once, and the
+//! pairs of one depth of the trie side by side.
 
 use std::collections::{HashMap, VecDeque};
 use std::f64::consts::LN_10;
@@ -7,8 +8,9 @@ use std::mem;
 use std::sync::Arc;
 use std::task::Poll;
 
+use super::lanes::Scored;
 use super::{Core, Ngram, State};
-use crate::lm::{BOUNDARY, Carry, Demand, Job, LanguageModel, Limits, Scorer, Scores, Slot, Spec, Work};
+use crate::lm::{Carry, Demand, Job, LanguageModel, Limits, Scorer, Scores, Slot, Spec, Work};
 use crate::tokens::Vocab;
 use crate::trie::ROOT;
 use crate::{Error, Result};
@@ -36,19 +38,22 @@ pub(super) struct TrieScorer {
     /// Slots with work left; only the first has been begun, and `memo` is about it.
     queue: VecDeque<usize>,
     memo: Memo,
-    next: State,
     work: Work,
 }
 
 struct Running {
     job: Job,
-    /// Nodes scored so far; 0 before the job is begun.
+    /// Nodes by depth, those of one depth in their order; and where each depth ends.
+    nodes: Vec<u32>,
+    ends: Vec<usize>,
+    /// How many of them are scored; 0 before the job is begun.
     done: usize,
     ln: Vec<f32>,
     /// Of a model over pieces: ln p(a word start or `</s>` follows), where it is wanted.
     boundary: Vec<f32>,
     order: Vec<u8>,
-    /// Each scored node's state, as an index into the memo's states.
+    /// Each scored node's state, as an index into the memo's states; of one being scored, which of the
+    /// memo's finds is its own.
     state: Vec<u32>,
     taken: bool,
 }
@@ -58,8 +63,14 @@ struct Running {
 struct Memo {
     states: Vec<State>,
     ids: HashMap<State, u32, BuildHasherDefault<Fold>>,
-    /// By state (upper half) and word.
-    found: HashMap<u64, Found, BuildHasherDefault<Fold>>,
+    /// Which of `finds`, by state (upper half) and word.
+    known: HashMap<u64, u32, BuildHasherDefault<Fold>>,
+    finds: Vec<Found>,
+    /// By state: ln p(a word start or `</s>` follows).
+    masses: HashMap<u32, f32, BuildHasherDefault<Fold>>,
+    /// The pairs of state and word to be looked up together, and what comes of them.
+    pairs: Vec<(u32, u32)>,
+    scored: Vec<Scored>,
 }
 
 #[derive(Clone, Copy)]
@@ -75,6 +86,8 @@ impl Scorer for TrieScorer {
         self.work.raw += job.trie.raw;
         let running = Running {
             job,
+            nodes: Vec::new(),
+            ends: Vec::new(),
             done: 0,
             ln: Vec::new(),
             boundary: Vec::new(),
@@ -113,10 +126,11 @@ impl Scorer for TrieScorer {
             };
             if running.done == 0 {
                 self.memo.begin();
+                running.begin();
             }
             let until = running.job.trie.len().min(running.done + budget);
             budget -= until - running.done;
-            running.advance(until, &self.core, &self.starts, &mut self.memo, &mut self.next, &mut self.work);
+            running.advance(until, &self.core, &self.starts, &mut self.memo, &mut self.work);
             if running.finished() {
                 self.queue.pop_front();
             }
@@ -180,7 +194,6 @@ impl TrieScorer {
             free: Vec::new(),
             queue: VecDeque::new(),
             memo: Memo::default(),
-            next: State::default(),
             work: Work::default(),
         }
     }
@@ -212,72 +225,149 @@ impl Running {
         self.done == self.job.trie.len()
     }
 
-    /// Scores nodes up to `until`.
-    fn advance(
-        &mut self,
-        until: usize,
-        core: &Core,
-        starts: &[u32],
-        memo: &mut Memo,
-        next: &mut State,
-        work: &mut Work,
-    ) {
+    /// Puts the nodes in the order of their depths.
+    fn begin(&mut self) {
         let trie = &self.job.trie;
-        for node in self.done..until {
-            let found = if node == ROOT as usize {
+        let mut depths = vec![0u32; trie.len()];
+        for node in 1..trie.len() {
+            depths[node] = depths[trie.parent[node] as usize] + 1;
+        }
+        let deepest = depths.iter().copied().max().unwrap_or(0) as usize;
+        // Where each depth begins; then, as nodes are put there, where it ends.
+        self.ends = vec![0; deepest + 2];
+        depths.iter().for_each(|&depth| self.ends[depth as usize + 1] += 1);
+        for depth in 0..=deepest {
+            self.ends[depth + 1] += self.ends[depth];
+        }
+        self.ends.pop();
+        self.nodes = vec![0; trie.len()];
+        for (&depth, node) in depths.iter().zip(0..) {
+            let place = &mut self.ends[depth as usize];
+            self.nodes[*place] = node;
+            *place += 1;
+        }
+        self.ln = vec![0.0; trie.len()];
+        self.order = vec![0; trie.len()];
+        self.state = vec![0; trie.len()];
+        if self.job.boundaries {
+            self.boundary = vec![0.0; trie.len()];
+        }
+    }
+
+    /// Scores nodes up to `until` in the order of [`Running::begin`].
+    fn advance(&mut self, until: usize, core: &Core, starts: &[u32], memo: &mut Memo, work: &mut Work) {
+        while self.done < until {
+            let depth = self.ends.partition_point(|&end| end <= self.done);
+            let end = self.ends.get(depth).map_or(until, |&end| end.min(until));
+            self.score(end, core, memo, work);
+            if self.job.boundaries && !starts.is_empty() {
+                for &node in &self.nodes[self.done..end] {
+                    let state = self.state[node as usize];
+                    self.boundary[node as usize] = memo.mass(core, state, starts, work);
+                }
+            }
+            self.done = end;
+        }
+    }
+
+    /// Scores nodes of one depth.
+    fn score(&mut self, end: usize, core: &Core, memo: &mut Memo, work: &mut Work) {
+        let trie = &self.job.trie;
+        let nodes = &self.nodes[self.done..end];
+        for &node in nodes {
+            self.state[node as usize] = if node == ROOT {
                 let bos = trie.token[0] == core.words.bos();
                 let start = if bos { core.begin() } else { State::default() };
-                Found { ln: 0.0, order: 0, state: memo.id(&start) }
+                memo.root(&start)
             } else {
-                let parent = self.state[trie.parent[node] as usize];
-                memo.score(core, parent, trie.token[node], next, work)
+                let parent = self.state[trie.parent[node as usize] as usize];
+                memo.ask(parent, trie.token[node as usize])
             };
-            self.ln.push(found.ln);
-            self.order.push(found.order);
-            self.state.push(found.state);
-            if self.job.boundaries && !starts.is_empty() {
-                self.boundary.push(memo.mass(core, found.state, starts, next, work));
-            }
         }
-        self.done = until;
+        memo.look(core, work);
+        for &node in nodes {
+            let node = node as usize;
+            let found = memo.finds[self.state[node] as usize];
+            (self.ln[node], self.order[node], self.state[node]) = (found.ln, found.order, found.state);
+        }
     }
 }
 
 impl Memo {
     /// Forgets the last utterance. After an outsized one the memory goes back, too.
     fn begin(&mut self) {
-        if self.found.capacity() > MAX_MEMO {
+        if self.known.capacity() > MAX_MEMO {
             *self = Self::default();
         }
         self.states.clear();
         self.ids.clear();
-        self.found.clear();
+        self.known.clear();
+        self.finds.clear();
+        self.masses.clear();
     }
 
-    fn score(&mut self, core: &Core, state: u32, word: u32, next: &mut State, work: &mut Work) -> Found {
-        let key = u64::from(state) << 32 | u64::from(word);
-        if let Some(&found) = self.found.get(&key) {
-            return found;
+    /// The find of a root with a state.
+    fn root(&mut self, state: &State) -> u32 {
+        let state = self.id(state);
+        self.finds.push(Found { ln: 0.0, order: 0, state });
+        self.finds.len() as u32 - 1
+    }
+
+    /// Which find is that of a word after a state; it is there after the next [`Memo::look`].
+    fn ask(&mut self, state: u32, word: u32) -> u32 {
+        let fresh = self.finds.len() as u32;
+        let find = *self.known.entry(u64::from(state) << 32 | u64::from(word)).or_insert(fresh);
+        if find == fresh {
+            self.pairs.push((state, word));
+            self.finds.push(Found { ln: 0.0, order: 0, state });
         }
-        work.rows += 1;
-        let full = core.full_score(&self.states[state as usize], word, next);
-        let found = Found { ln: natural(full.log10), order: full.length, state: self.id(next) };
-        self.found.insert(key, found);
-        found
+        find
+    }
+
+    /// Looks up all that was asked for.
+    fn look(&mut self, core: &Core, work: &mut Work) {
+        let mut pairs = mem::take(&mut self.pairs);
+        work.rows += pairs.len() as u64;
+        let mut find = self.finds.len() - pairs.len();
+        for pairs in pairs.chunks(MOST_PAIRS) {
+            self.score(core, pairs);
+            let all = mem::take(&mut self.scored);
+            for Scored { full, next } in &all[..pairs.len()] {
+                let state = self.id(next);
+                self.finds[find] = Found { ln: natural(full.log10), order: full.length, state };
+                find += 1;
+            }
+            self.scored = all;
+        }
+        pairs.clear();
+        self.pairs = pairs;
+    }
+
+    /// Scores pairs of state and word.
+    fn score(&mut self, core: &Core, pairs: &[(u32, u32)]) {
+        if self.scored.len() < pairs.len() {
+            self.scored.resize(pairs.len(), Scored::empty());
+        }
+        core.words_after(&self.states, pairs, &mut self.scored[..pairs.len()]);
     }
 
     /// ln p(one of `words` follows a state).
-    fn mass(&mut self, core: &Core, state: u32, words: &[u32], next: &mut State, work: &mut Work) -> f32 {
-        let key = u64::from(state) << 32 | u64::from(BOUNDARY);
-        if let Some(found) = self.found.get(&key) {
-            return found.ln;
+    fn mass(&mut self, core: &Core, state: u32, words: &[u32], work: &mut Work) -> f32 {
+        if let Some(&mass) = self.masses.get(&state) {
+            return mass;
         }
         work.rows += words.len() as u64;
-        let from = &self.states[state as usize];
-        let each = |&word: &u32| 10f64.powf(f64::from(core.full_score(from, word, next).log10));
+        let mut sum = 0.0;
+        for words in words.chunks(MOST_PAIRS) {
+            let pairs: Vec<(u32, u32)> = words.iter().map(|&word| (state, word)).collect();
+            self.score(core, &pairs);
+            for scored in &self.scored[..pairs.len()] {
+                sum += 10f64.powf(f64::from(scored.full.log10));
+            }
+        }
         // Rounding must not make a certainty more than that.
-        let ln = words.iter().map(each).sum::<f64>().ln().min(0.0) as f32;
-        self.found.insert(key, Found { ln, order: 0, state });
+        let ln = sum.ln().min(0.0) as f32;
+        self.masses.insert(state, ln);
         ln
     }
 
@@ -331,3 +421,5 @@ const MIN_NODES: usize = 256;
 const MAX_NODES: usize = 1 << 16;
 /// Distinct lookups of an utterance whose memory is kept for the next.
 const MAX_MEMO: usize = 1 << 18;
+/// Lookups whose results are kept at a time.
+const MOST_PAIRS: usize = 4096;

@@ -77,6 +77,12 @@ pub(crate) trait Lookup {
     /// One word further back, to an n-gram of the highest order: its probability.
     fn longest(&self, path: Self::Path, word: u32) -> Option<f32>;
 
+    /// The probability and rest cost, log10, of the n-gram found last, given those that its [`Entry`]
+    /// had: for structures that would rather work them out only where a search ends.
+    fn settle(&self, _path: &Self::Path, entry: (f32, f32)) -> (f32, f32) {
+        entry
+    }
+
     /// Asks for the memory that the search for a word after a state will read first.
     fn near(&self, _word: u32, _state: &State) {}
 
@@ -105,7 +111,7 @@ impl<P: Copy> Search<P> {
         out.far.clear();
         let mut keep = 0;
         if model.order() > 1 {
-            out.set(0, word, unigram.backoff, 0);
+            out.set(0, word, unigram.backoff, model.link(&path));
             keep = usize::from(continues(unigram.backoff));
         }
         let Entry { prob, rest, independent, .. } = unigram;
@@ -156,9 +162,11 @@ impl<P: Copy> Search<P> {
     /// Sums are `f32` and in this order, because that is what makes the bits equal. The result is
     /// never NaN: entries have finite values, or a probability of 0.
     #[inline]
-    pub(crate) fn finish(&self, state: &State, out: &mut State) -> Full {
+    pub(crate) fn finish<L: Lookup<Path = P>>(&self, model: &L, state: &State, out: &mut State) -> Full {
         out.length = self.keep as u8;
-        let mut prob = self.prob;
+        let found = (self.prob, self.rest);
+        let longest = self.length == model.order();
+        let (mut prob, rest) = if longest { found } else { model.settle(&self.path, found) };
         for at in self.length - 1..state.len().max(self.length - 1) {
             prob += state.at(at).1;
         }
@@ -166,7 +174,7 @@ impl<P: Copy> Search<P> {
             // Only backoffs that no estimator gives, those of a damaged file, lead to infinity.
             log10: prob.min(f32::MAX),
             length: self.length as u8,
-            rest: self.rest,
+            rest,
             independent_left: self.independent,
         }
     }
@@ -179,7 +187,7 @@ pub(crate) fn full_score<L: Lookup>(model: &L, state: &State, word: u32, out: &m
     while search.more(model, state) {
         search.advance(model, state, out);
     }
-    search.finish(state, out)
+    search.finish(model, state, out)
 }
 
 /// Whether some n-gram continues one with this backoff. Zero has two spellings, and -0.0 says
@@ -205,9 +213,9 @@ impl State {
     }
 
     /// The state of a sentence's beginning: one word, whatever its backoff.
-    pub(crate) fn of(word: u32, backoff: f32) -> Self {
+    pub(crate) fn of(word: u32, backoff: f32, link: u32) -> Self {
         let mut state = Self::default();
-        state.set(0, word, backoff, 0);
+        state.set(0, word, backoff, link);
         state.length = 1;
         state
     }

@@ -8,10 +8,12 @@ use super::super::input::Lines;
 use super::super::vocab::Words;
 use super::collect::Collected;
 use super::encode::encode;
+use super::formula::linear;
 use super::key::Fields;
-use super::layout::{self, Writer};
+use super::layout::{self, Form, Writer};
 use super::level::{Below, level};
 use super::model::{EXTREME, MODERATE, UNKNOWNS};
+use super::pack::{Parents, pack};
 use super::spool::Space;
 use super::tree::Tree;
 use super::{Fail, Gram};
@@ -21,8 +23,10 @@ use crate::{Error, Result};
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Options {
+    /// Whether the file is to be small or fast; small by default.
+    pub form: Form,
     /// Bytes of memory for n-grams; what does not fit goes to temporary files. The words come on
-    /// top, and codebooks of at most a few bytes for each 100 n-grams. 1 GiB by default.
+    /// top, and marks and codebooks of at most a few dozen bytes for each 100 n-grams. 1 GiB by default.
     pub memory: usize,
     /// Where temporary files lie; beside the file that is built by default.
     pub temporary: Option<PathBuf>,
@@ -61,7 +65,7 @@ pub struct Report {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { memory: 1 << 30, temporary: None, missing_unk_log10: -100.0 }
+        Self { form: Form::default(), memory: 1 << 30, temporary: None, missing_unk_log10: -100.0 }
     }
 }
 
@@ -73,10 +77,14 @@ pub fn estimate(arpa: impl AsRef<Path>, options: &Options) -> Result<Estimate> {
     let counts = arpa::counts(&mut Lines::open(arpa.as_ref())?)?;
     let ngrams = counts[1..].iter().fold(0u64, |sum, &count| sum.saturating_add(count));
     let record = 8 * numbers(&counts) as u64;
-    let temporary = ngrams.saturating_mul(3 * record + 80);
+    let temporary = ngrams.saturating_mul(3 * record + if options.form == Form::Fast { 180 } else { 92 });
     let words = counts[0].saturating_mul(WORD_BYTES);
+    let each = match options.form {
+        Form::Small => 3,
+        Form::Fast => 6,
+    };
     Ok(Estimate {
-        file_bytes: ngrams.saturating_mul(3).saturating_add(counts[0].saturating_mul(24)),
+        file_bytes: ngrams.saturating_mul(each).saturating_add(counts[0].saturating_mul(24)),
         temporary_bytes: temporary,
         memory_bytes: words.saturating_add(temporary.min(options.memory as u64)),
         seconds: ngrams.saturating_add(counts[0]) as f64 * SECONDS,
@@ -113,7 +121,7 @@ fn run<const W: usize>(arpa: &Path, out: &Path, counts: &[u64], options: &Option
     let unknowns = arpa::read(&mut Lines::open(arpa)?, &mut words, &mut collected)?;
     collected.rank();
     let ids = inverse(&collected);
-    let written = write(collected, &words, unknowns, out, &space);
+    let written = write(collected, &words, &ids, unknowns, options.form, out, &space);
     written.map_err(|fail| match fail {
         Fail::Io(error) => Error::Io { what: format!("building {}", out.display()), source: error },
         Fail::Gram(ranks, what) => {
@@ -131,13 +139,15 @@ fn run<const W: usize>(arpa: &Path, out: &Path, counts: &[u64], options: &Option
 fn write<const W: usize>(
     collected: Collected<W>,
     words: &Words,
+    ids: &[u32],
     unknowns: u32,
+    form: Form,
     out: &Path,
     space: &Space,
 ) -> Result<Report, Fail> {
     let mut unigrams = collected.unigrams.clone();
     let order = collected.ngrams.len() + 1;
-    let mut writer = Writer::create(out, order)?;
+    let mut writer = Writer::create(out, form, order)?;
     let mut tree = Tree::grow(collected, space)?;
     for id in 0..words.len() as u32 {
         writer.write_all(words.word(id).unwrap_or_default())?;
@@ -158,19 +168,33 @@ fn write<const W: usize>(
         by_rank[rank] = (unigram.prob, unigram.backoff);
         writer.write_all(&unigram.prob.to_le_bytes())?;
         writer.write_all(&unigram.backoff.to_le_bytes())?;
-        writer.write_all(&unigram.rank.to_le_bytes())?;
+        match form {
+            Form::Small => writer.write_all(&unigram.rank.to_le_bytes())?,
+            Form::Fast => {
+                for log10 in [-unigram.prob.abs(), unigram.backoff] {
+                    writer.write_all(&(linear(log10) as f32).to_le_bytes())?;
+                }
+            }
+        }
     }
     writer.section()?;
+    let linear = |&(prob, _): &(f32, f32)| f64::from(linear(-prob.abs()) as f32);
+    let mut parents =
+        Parents::words(ids.iter().map(|&id| u64::from(id)).zip(by_rank.iter().map(linear)).collect());
     let mut below = Below::words(by_rank);
     for length in 2..=order {
-        let (level, next) = level(&mut tree, length, below, space)?;
+        let (level, next) = level(&mut tree, length, below, form == Form::Small, space)?;
         largest = largest.max(level.largest);
-        encode(level, length == order, space, &mut writer)?;
+        match form {
+            Form::Small => encode(level, length == order, space, &mut writer)?,
+            Form::Fast => parents = pack(level, length == order, ids, parents, space, &mut writer)?,
+        }
         below = next;
     }
     let extreme = if largest > MODERATE { EXTREME } else { 0 };
     let (file_bytes, lengths) = writer.finish(unknowns.min(UNKNOWNS) | extreme)?;
-    let sections = lengths.into_iter().enumerate().map(|(at, length)| (layout::name(at), length)).collect();
+    let sections =
+        lengths.into_iter().enumerate().map(|(at, length)| (layout::name(form, at), length)).collect();
     Ok(Report { counts: tree.counts, file_bytes, sections })
 }
 

@@ -8,6 +8,7 @@ use tempfile::SpooledTempFile;
 
 use super::codes::{self, Plan};
 use super::elias_fano;
+use super::formula::predict;
 use super::layout;
 use super::level::{Level, Weights};
 use super::model::{SHARES, VALUES};
@@ -22,9 +23,10 @@ pub(super) fn encode(
     space: &Space,
     out: &mut layout::Writer,
 ) -> io::Result<()> {
-    let pointers = std::mem::replace(&mut level.pointers, elias_fano::Writer::new(space, 0, 0));
-    pointers.finish(out)?;
-    out.section()?;
+    if let Some(pointers) = level.pointers.take() {
+        pointers.finish(out)?;
+        out.section()?;
+    }
     ids(&mut level, space, out)?;
     probs(&mut level, space, out)?;
     if !highest {
@@ -103,7 +105,7 @@ fn probs(level: &mut Level, space: &Space, out: &mut layout::Writer) -> io::Resu
     let (mut low, mut high) = (u32::MAX, 0);
     level.each(|weights| {
         (low, high) = (low.min(weights.prob), high.max(weights.prob));
-        let symbol = shares.symbol(&weights);
+        let symbol = shares.symbol(&weights, |share| predict(share, weights.context, weights.lower));
         if let Some(symbol) = symbol {
             *counts.entry(symbol).or_default() += 1;
         }
@@ -132,17 +134,26 @@ fn values(
     value: fn(&Weights) -> u32,
     raw_width: u32,
 ) -> io::Result<Column<'static>> {
-    let mut sorter = Sorter::new(space, space.sorting(1));
-    level.each(|weights| sorter.push(value(&weights)))?;
-    let least = least(level.count);
-    let ranked = ranked(frequent(&mut sorter.finish()?, least)?, least);
+    let ranked = common(level, space, value)?;
     let plan = plan(&ranked, level.count, raw_width);
     let stored = Box::new(|value| (value, 0));
     Ok(Column { value, symbols: None, ranked, plan, kind: VALUES, stored })
 }
 
+/// The most frequent values of a weight, with their frequencies.
+pub(super) fn common(
+    level: &mut Level,
+    space: &Space,
+    value: fn(&Weights) -> u32,
+) -> io::Result<Vec<(u32, u32)>> {
+    let mut sorter = Sorter::new(space, space.sorting(1));
+    level.each(|weights| sorter.push(value(&weights)))?;
+    let least = least(level.count);
+    Ok(ranked(frequent(&mut sorter.finish()?, least)?, least))
+}
+
 /// The most frequent first, down to a frequency.
-fn ranked(mut symbols: Vec<(u32, u32)>, least: u32) -> Vec<(u32, u32)> {
+pub(super) fn ranked(mut symbols: Vec<(u32, u32)>, least: u32) -> Vec<(u32, u32)> {
     symbols.retain(|&(_, count)| count >= least);
     symbols.sort_unstable_by_key(|&(symbol, count)| (Reverse(count), symbol));
     symbols

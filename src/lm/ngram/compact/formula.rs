@@ -23,6 +23,40 @@ pub(super) fn share(log10_p: f32, backoff: f32, lower: f32, units: f64) -> (f64,
     (p - exp10(f64::from(backoff) + f64::from(lower)), p * std::f64::consts::LN_10 * unit * units)
 }
 
+/// 10^x as a number, of a log10 probability or backoff.
+pub(super) fn linear(log10: f32) -> f64 {
+    exp10(f64::from(log10)).min(LARGEST)
+}
+
+/// log10 by a table: as exact as an `f32` needs, and fast.
+#[derive(Debug, Clone)]
+pub(super) struct Log10 {
+    /// Of a mantissa's first bits, the middle of those numbers: its inverse and its log10.
+    table: Box<[(f64, f64); PARTS]>,
+}
+
+impl Log10 {
+    pub(super) fn new() -> Self {
+        let middle = |at: usize| 1.0 + (at as f64 + 0.5) / PARTS as f64;
+        Self { table: Box::new(std::array::from_fn(|at| (1.0 / middle(at), log10(middle(at))))) }
+    }
+
+    /// The bits of |log10 p|. Something for numbers that are not positive and normal.
+    #[inline]
+    pub(super) fn magnitude(&self, p: f64) -> u32 {
+        let bits = p.to_bits();
+        let exponent = (bits >> 52 & 0x7ff) as i64 - 1023;
+        let mantissa = f64::from_bits(bits & 0x000f_ffff_ffff_ffff | 0x3ff0_0000_0000_0000);
+        let (inverse, log) = self.table[(bits >> 45) as usize % PARTS];
+        let r = mantissa * inverse - 1.0;
+        let square = r * r;
+        let high = (1.0 / 3.0 - 0.25 * r) + square * (0.2 - r * (1.0 / 6.0));
+        let ln = (r - 0.5 * square) + square * r * high;
+        let sum = exponent as f64 * std::f64::consts::LOG10_2 + (log + ln * std::f64::consts::LOG10_E);
+        (sum as f32).to_bits() & MAGNITUDE
+    }
+}
+
 /// 10^x for x from -300 to 300, to about 15 digits; bounds beyond.
 #[inline]
 fn exp10(x: f64) -> f64 {
@@ -51,6 +85,11 @@ fn log10(x: f64) -> f64 {
 
 /// All bits of an `f32` but its sign.
 pub(super) const MAGNITUDE: u32 = 0x7fff_ffff;
+
+/// Beyond this nothing is a probability or a backoff; products of some stay finite.
+const LARGEST: f64 = 1e30;
+/// Entries of a table of logarithms.
+const PARTS: usize = 128;
 
 /// 1/k!, k falling.
 const INVERSE_FACTORIALS: [f64; 13] = [
@@ -94,6 +133,25 @@ mod tests {
         let found = [of(0.5, -0.25, -1.5), of(0.0, -0.1, -7.0), of(0.001, 0.0, -3.0), of(1e-9, -30.0, -40.0)];
         assert_eq!(found, PREDICTED, "{found:#x?}");
     }
+
+    #[test]
+    fn the_table_gives_what_the_series_gives() {
+        let table = Log10::new();
+        let mut p = 1e-30f64;
+        let mut units = [0; 2];
+        while p < 1.0 {
+            let series = (log10(p) as f32).to_bits() & MAGNITUDE;
+            let off = table.magnitude(p).abs_diff(series) as usize;
+            units[off] += 1;
+            p *= 1.000_7;
+        }
+        // Where a result lies between two numbers, either may be taken.
+        assert!(units[1] * 1_000_000 < units[0], "{units:?}");
+        assert_eq!([0.5, 0.001, 0.999_999, 3e-9].map(|p| table.magnitude(p)), TABLED);
+    }
+
+    /// -log10 of those, rounded to the nearest `f32`: as another program computes them.
+    const TABLED: [u32; 4] = [0x3e9a_209b, 0x4040_0000, 0x34e9_2902, 0x4108_5db6];
 
     /// log10(0.5 + 10^-1.75), 7.1, log10(0.002), 9: as another program computes them.
     const PREDICTED: [u32; 4] = [0x3e92_5b3e, 0x40e3_3333, 0x402c_bbed, 0x4110_0000];

@@ -13,7 +13,8 @@
 //! | 64.. | table of sections: for each its length in bytes (8), CRC-32 (4), reserved (4) |
 //!
 //! Sections follow, each from the next multiple of 64; zeros between them are part of the CRC.
-//! Their order is: words, unigrams; for each order from 2 up: pointers, ids, probabilities and,
+//! Their order is: words, unigrams; for each order from 2 up, in version 1 (small): pointers, ids,
+//! probabilities and, below the highest, backoffs; in version 2 (fast): lines, probabilities and,
 //! below the highest, backoffs. CRC-32 (as in zip files) finds every change of a single bit.
 
 use std::fs::File;
@@ -29,9 +30,20 @@ pub(in super::super) const MAGIC: &[u8] = b"secondpass n-gram ";
 /// A file's header, checked against its size.
 #[derive(Debug, Clone)]
 pub(super) struct Layout {
+    pub(super) form: Form,
     pub(super) flags: u32,
     /// In the order of the file.
     pub(super) sections: Vec<Section>,
+}
+
+/// What a file is good at; its version says which.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Form {
+    /// A trie of as few bytes as can be.
+    #[default]
+    Small,
+    /// Tables that a look reads one line of the processor's cache of.
+    Fast,
 }
 
 /// A part of a file.
@@ -49,6 +61,7 @@ pub(super) struct Writer {
     file: BufWriter<File>,
     path: PathBuf,
     part: PathBuf,
+    form: Form,
     order: usize,
     at: u64,
     crc: crc32fast::Hasher,
@@ -69,14 +82,15 @@ impl Layout {
         if bytes.len() < TABLE || half(bytes, 32) != BYTE_ORDER {
             return Err(damaged("header"));
         }
-        match half(bytes, 36) {
-            VERSION => {}
+        let form = match half(bytes, 36) {
+            1 => Form::Small,
+            2 => Form::Fast,
             version => {
                 return Err(format!(
-                    "has version {version} of the compact format, and only version {VERSION} is known here; build it anew from its ARPA file, or use a newer program"
+                    "has version {version} of the compact format, and only versions 1 and 2 are known here; build it anew from its ARPA file, or use a newer program"
                 ));
             }
-        }
+        };
         if &bytes[..32] != LABEL || crc(&bytes[..60]) != half(bytes, 60) {
             return Err(damaged("header"));
         }
@@ -91,7 +105,7 @@ impl Layout {
         if !(1..=MAX_ORDER).contains(&order) {
             return Err(damaged("header"));
         }
-        let end = TABLE + ENTRY * section_count(order);
+        let end = TABLE + ENTRY * form.sections(order);
         let table = bytes.get(TABLE..end).ok_or_else(|| damaged("table of sections"))?;
         if crc(table) != half(bytes, 56) {
             return Err(damaged("table of sections"));
@@ -109,7 +123,12 @@ impl Layout {
         if at != bytes.len() {
             return Err(damaged("table of sections"));
         }
-        Ok(Self { flags, sections })
+        Ok(Self { form, flags, sections })
+    }
+
+    /// The longest n-grams' length.
+    pub(super) fn order(&self) -> usize {
+        (self.sections.len() - 1) / self.form.each() + 1
     }
 
     /// Compares all checksums, those of [`Layout::open`] aside.
@@ -124,7 +143,7 @@ impl Layout {
         }
         for (at, section) in self.sections.iter().enumerate() {
             if crc(&bytes[section.start..section.end]) != section.crc {
-                return Err(damaged(&name(at)));
+                return Err(damaged(&name(self.form, at)));
             }
         }
         Ok(())
@@ -136,18 +155,19 @@ impl Writer {
     ///
     /// # Errors
     /// If it cannot be created.
-    pub(super) fn create(path: &Path, order: usize) -> io::Result<Self> {
+    pub(super) fn create(path: &Path, form: Form, order: usize) -> io::Result<Self> {
         let mut part = path.as_os_str().to_owned();
         part.push(".incomplete");
         let part = PathBuf::from(part);
         let mut file = BufWriter::with_capacity(1 << 18, File::create(&part)?);
-        let head = (TABLE + ENTRY * section_count(order)).next_multiple_of(ALIGNMENT);
+        let head = (TABLE + ENTRY * form.sections(order)).next_multiple_of(ALIGNMENT);
         file.write_all(INCOMPLETE)?;
         file.write_all(&vec![0; head - INCOMPLETE.len()])?;
         Ok(Self {
             file,
             path: path.to_path_buf(),
             part,
+            form,
             order,
             at: head as u64,
             crc: crc32fast::Hasher::new(),
@@ -159,7 +179,7 @@ impl Writer {
 
     /// Ends a section; what was written since the last one is in it.
     pub(super) fn section(&mut self) -> io::Result<()> {
-        let begun = (TABLE + ENTRY * section_count(self.order)).next_multiple_of(ALIGNMENT) as u64;
+        let begun = (TABLE + ENTRY * self.form.sections(self.order)).next_multiple_of(ALIGNMENT) as u64;
         let start = self.lengths.iter().fold(begun, |at, length| at + length.next_multiple_of(64));
         let length = self.at - start;
         let padding = self.at.next_multiple_of(64) - self.at;
@@ -174,10 +194,10 @@ impl Writer {
 
     /// Completes the file and gives it its name; returns its size and the sizes of its sections.
     pub(super) fn finish(mut self, flags: u32) -> io::Result<(u64, Vec<u64>)> {
-        debug_assert_eq!(self.lengths.len(), section_count(self.order));
+        debug_assert_eq!(self.lengths.len(), self.form.sections(self.order));
         let mut head = LABEL.to_vec();
         head.extend(BYTE_ORDER.to_le_bytes());
-        head.extend(VERSION.to_le_bytes());
+        head.extend(self.form.version().to_le_bytes());
         head.extend(self.at.to_le_bytes());
         head.extend((self.order as u32).to_le_bytes());
         head.extend(flags.to_le_bytes());
@@ -221,24 +241,42 @@ impl Drop for Writer {
     }
 }
 
+impl Form {
+    fn version(self) -> u32 {
+        match self {
+            Self::Small => 1,
+            Self::Fast => 2,
+        }
+    }
+
+    /// Sections of an order from 2, the highest aside, which has one less.
+    pub(super) fn each(self) -> usize {
+        match self {
+            Self::Small => 4,
+            Self::Fast => 3,
+        }
+    }
+
+    fn sections(self, order: usize) -> usize {
+        if order == 1 { 2 } else { 2 + self.each() * (order - 1) - 1 }
+    }
+}
+
 /// What a section holds, for messages and reports.
-pub(super) fn name(section: usize) -> String {
+pub(super) fn name(form: Form, section: usize) -> String {
+    let kinds: &[&str] = match form {
+        Form::Small => &["pointers", "ids", "probabilities", "backoffs"],
+        Form::Fast => &["lines", "probabilities", "backoffs"],
+    };
     match section {
         0 => "words".into(),
         1 => "unigrams".into(),
-        _ => {
-            let kind = ["pointers", "ids", "probabilities", "backoffs"][(section - 2) % 4];
-            format!("{}-gram {kind}", (section - 2) / 4 + 2)
-        }
+        _ => format!("{}-gram {}", (section - 2) / kinds.len() + 2, kinds[(section - 2) % kinds.len()]),
     }
 }
 
 pub(super) fn damaged(what: &str) -> String {
     format!("is damaged: its {what} cannot be right; copy or build it again")
-}
-
-fn section_count(order: usize) -> usize {
-    if order == 1 { 2 } else { 2 + 4 * (order - 1) - 1 }
 }
 
 fn crc(bytes: &[u8]) -> u32 {
@@ -248,18 +286,18 @@ fn crc(bytes: &[u8]) -> u32 {
 const LABEL: &[u8; 32] = b"secondpass n-gram model\n\0\0\0\0\0\0\0\0";
 const INCOMPLETE: &[u8; 32] = b"secondpass n-gram incomplete\n\0\0\0";
 const BYTE_ORDER: u32 = 0x0102_0304;
-const VERSION: u32 = 1;
 const TABLE: usize = 64;
 const ENTRY: usize = 16;
 const ALIGNMENT: usize = 64;
 
 /// Makes the checksums of a damaged file fit what it holds, as far as it holds anything.
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(super) fn reseal(bytes: &mut [u8]) {
     if bytes.len() < TABLE {
         return;
     }
-    let end = TABLE + ENTRY * section_count((half(bytes, 48) as usize).clamp(1, MAX_ORDER));
+    let form = if half(bytes, 36) == 1 { Form::Small } else { Form::Fast };
+    let end = TABLE + ENTRY * form.sections((half(bytes, 48) as usize).clamp(1, MAX_ORDER));
     if let Some(table) = bytes.get(TABLE..end) {
         let table = crc(table);
         bytes[56..60].copy_from_slice(&table.to_le_bytes());

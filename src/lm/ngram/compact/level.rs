@@ -20,6 +20,12 @@ pub(super) struct Weights {
     pub(super) link: u32,
     /// Whether it is the first of them.
     pub(super) first: bool,
+    /// Its farthest word's rank.
+    pub(super) word: u32,
+    /// The number of its suffix in the order below.
+    pub(super) parent: u64,
+    /// Whether some n-gram ends with it.
+    pub(super) extends: bool,
     /// Bits of |log10 p|.
     pub(super) prob: u32,
     pub(super) backoff: u32,
@@ -41,8 +47,8 @@ pub(super) struct Joined {
 /// The n-grams of one order.
 pub(super) struct Level {
     pub(super) count: u64,
-    /// Where the n-grams of each suffix begin.
-    pub(super) pointers: elias_fano::Writer,
+    /// Where the n-grams of each suffix begin, if that is to be written.
+    pub(super) pointers: Option<elias_fano::Writer>,
     /// The number that the last of the ids comes to, see [`elias_fano::EliasFano::find`].
     pub(super) last_id: u64,
     pub(super) weights: BufReader<SpooledTempFile>,
@@ -70,7 +76,7 @@ impl Below {
     }
 }
 
-/// Works out the n-grams of an order.
+/// Works out the n-grams of an order; where those of each suffix begin, if `pointers` is set.
 ///
 /// # Errors
 /// If an n-gram's context is missing, or files cannot be read and written.
@@ -78,6 +84,7 @@ pub(super) fn level<const W: usize>(
     tree: &mut Tree<W>,
     order: usize,
     mut below: Below,
+    pointers: bool,
     space: &Space,
 ) -> Result<(Level, Below), Fail> {
     let count = tree.counts[order - 1];
@@ -90,23 +97,22 @@ pub(super) fn level<const W: usize>(
         None
     };
     let mut joined = Sorter::new(space, space.sorting(2));
-    let mut pointers = elias_fano::Writer::new(space, parents + 1, count);
+    let mut pointers = pointers.then(|| elias_fano::Writer::new(space, parents + 1, count));
+    let mut point = |at| pointers.as_mut().map_or(Ok(()), |pointers| pointers.push(at));
     let (mut weights, mut probs) = (space.spool(), space.spool());
     let (mut pointed, mut base, mut last_id, mut sibling, mut largest) = (0, 0, 0, 0, 0f32);
     for at in 0..count {
         let node = Node::<W>::read(&mut nodes)?;
         let first = pointed <= node.parent;
         while pointed <= node.parent {
-            pointers.push(at)?;
+            point(at)?;
             pointed += 1;
         }
         sibling = if first { 0 } else { sibling + 1 };
         let lower = below.probs.at(node.parent)?;
+        let word = tree.fields.word(&node.key, order - 1);
         let (link, id, context) = match (&below.probs, &mut below.joined) {
-            (Probs::Unigrams(words), _) => {
-                let word = tree.fields.word(&node.key, 1);
-                (sibling, word, words[word as usize].1)
-            }
+            (Probs::Unigrams(words), _) => (sibling, word, words[word as usize].1),
             (_, Some(joined)) => match joined.next()? {
                 Some(found) if found.of == at => (found.link, found.link, f32::from_bits(found.backoff)),
                 _ => return Err(Fail::gram(&tree.fields, &node.key, order, Gram::Context)),
@@ -138,14 +144,17 @@ pub(super) fn level<const W: usize>(
         last_id = base + u64::from(id);
         largest = largest.max(prob.abs()).max(backoff.abs());
         let (prob_bits, backoff) = (prob.to_bits() & MAGNITUDE, backoff.to_bits());
-        Weights { link: id, first, prob: prob_bits, backoff, context, lower }.write(&mut weights)?;
+        let (parent, extends) = (node.parent, tree.extends(order, at));
+        let all =
+            Weights { link: id, first, word, parent, extends, prob: prob_bits, backoff, context, lower };
+        all.write(&mut weights)?;
         probs.write_all(&prob.to_le_bytes())?;
     }
     if let Some(context) = contexts.as_ref().and_then(Sorted::peek) {
         return Err(Fail::gram(&tree.fields, &context.key, order, Gram::Context));
     }
     while pointed <= parents {
-        pointers.push(count)?;
+        point(count)?;
         pointed += 1;
     }
     let level = Level { count, pointers, last_id, weights: weights.reader()?, largest };
@@ -183,16 +192,19 @@ impl Probs {
 impl Weights {
     fn write(&self, out: &mut Spool) -> io::Result<()> {
         out.write_all(&(u64::from(self.link) << 1 | u64::from(self.first)).to_le_bytes())?;
-        let Self { prob, backoff, context, lower, .. } = *self;
-        [prob, backoff, context.to_bits(), lower.to_bits()].iter().try_for_each(|part| part.write(out))
+        out.write_all(&(self.parent << 1 | u64::from(self.extends)).to_le_bytes())?;
+        let Self { word, prob, backoff, context, lower, .. } = *self;
+        [word, prob, backoff, context.to_bits(), lower.to_bits()].iter().try_for_each(|part| part.write(out))
     }
 
     fn read(input: &mut impl Read) -> io::Result<Self> {
-        let link = read_u64(input)?;
+        let (link, parent) = (read_u64(input)?, read_u64(input)?);
         let mut part = || u32::read(input);
-        let (prob, backoff) = (part()?, part()?);
+        let (word, prob, backoff) = (part()?, part()?, part()?);
         let (context, lower) = (f32::from_bits(part()?), f32::from_bits(part()?));
-        Ok(Self { link: (link >> 1) as u32, first: link & 1 == 1, prob, backoff, context, lower })
+        let (link, first) = ((link >> 1) as u32, link & 1 == 1);
+        let (parent, extends) = (parent >> 1, parent & 1 == 1);
+        Ok(Self { link, first, word, parent, extends, prob, backoff, context, lower })
     }
 }
 

@@ -1,6 +1,7 @@
-//! The compact n-gram file: every weight with its exact bits, in about three bytes an n-gram.
+//! The compact n-gram file: every weight with its exact bits, small or fast ([`Form`]).
 //!
-//! A trie of n-grams from the predicted word back into its context, as KenLM's, but
+//! The small one takes about three bytes an n-gram. It is a trie of n-grams from the predicted word
+//! back into its context, as KenLM's, but
 //! - pointers and words are Elias-Fano sequences (`elias_fano`);
 //! - words further back are known by their rank among those that occur before their successor
 //!   (context remapping, Pibiri and Venturini, "Efficient data structures for massive n-gram
@@ -9,6 +10,9 @@
 //! - probabilities of interpolated models are computed from those of shorter n-grams, and only
 //!   what that leaves open is stored (`formula`); other models' are stored as they are.
 //!
+//! The fast one takes about five. Its n-grams are in tables (`table`), found by one look at a line of
+//! the processor's cache or two, with codes for backoffs and for the same parts of probabilities.
+//!
 //! `layout` has the order of the parts. A file is used where it lies: opening one looks at its
 //! header and words alone.
 
@@ -16,6 +20,7 @@ mod bits;
 mod build;
 mod codes;
 mod collect;
+mod column;
 mod elias_fano;
 mod encode;
 mod formula;
@@ -23,17 +28,62 @@ mod key;
 mod layout;
 mod level;
 mod model;
+mod pack;
+mod place;
 mod rank;
 mod shares;
 mod sort;
 mod spool;
+mod table;
+mod tables;
 mod tree;
 mod verify;
 
 pub use self::build::{Estimate, Options, Report, build, estimate};
+pub use self::layout::Form;
 pub(super) use self::layout::MAGIC;
-pub(super) use self::model::{Compact, Vocabulary};
+use self::layout::{Layout, name};
+pub(super) use self::model::{Compact, Store, Vocabulary};
+pub(super) use self::tables::Tables;
 pub use self::verify::verify;
+
+/// A model in a file of either form.
+pub(super) enum Opened {
+    Small(Compact),
+    Fast(Tables),
+}
+
+/// Opens a file. `unknown` is the log10 probability of unknown words if the file lists none. Looks at
+/// the header and the words alone, and checks that all sizes are right.
+///
+/// # Errors
+/// What is wrong with the file, to be put after its name.
+pub(super) fn open(store: Store, unknown: f32) -> Result<(Opened, Vocabulary), String> {
+    Ok(match Layout::open((*store).as_ref())?.form {
+        Form::Small => {
+            let (model, vocabulary) = Compact::open(store, unknown)?;
+            (Opened::Small(model), vocabulary)
+        }
+        Form::Fast => {
+            let (model, vocabulary) = Tables::open(store, unknown)?;
+            (Opened::Fast(model), vocabulary)
+        }
+    })
+}
+
+/// Makes the checksums of a damaged file fit what it holds, as far as it holds anything, so that
+/// fuzzing comes to what is behind them.
+#[cfg(fuzzing)]
+pub fn reseal(bytes: &mut [u8]) {
+    layout::reseal(bytes);
+}
+
+/// The parts of a file: name, first byte and length.
+pub(super) fn sections(bytes: &[u8]) -> Vec<(String, usize, u64)> {
+    let Ok(layout) = Layout::open(bytes) else { return Vec::new() };
+    let named = |(at, part): (usize, &layout::Section)| (name(layout.form, at), part.start, part.length);
+    layout.sections.iter().enumerate().map(named).collect()
+}
 
 /// Why a file cannot be built.
 enum Fail {

@@ -8,7 +8,7 @@ use super::bits::half;
 use super::codes::{Coded, Codes};
 use super::elias_fano::EliasFano;
 use super::formula::{MAGNITUDE, predict};
-use super::layout::{Layout, Section, damaged, name};
+use super::layout::{Form, Layout, Section, damaged, name};
 
 /// The bytes of a file, wherever they are.
 pub(crate) type Store = Arc<dyn AsRef<[u8]> + Send + Sync>;
@@ -67,13 +67,13 @@ impl Compact {
         let words = words(bytes, layout.sections[0])?;
         let unigrams = layout.sections[1];
         if unigrams.length != words.len() as u64 * UNIGRAM as u64 {
-            return Err(damaged(&name(1)));
+            return Err(damaged(&name(Form::Small, 1)));
         }
         let mut parents = words.len() as u64;
         let mut levels = Vec::new();
         for (at, sections) in layout.sections[2..].chunks(4).enumerate() {
             let first = 2 + 4 * at;
-            let wrong = |section: usize| move |_| damaged(&name(first + section));
+            let wrong = |section: usize| move |_| damaged(&name(Form::Small, first + section));
             let open = |index: usize| {
                 let Section { start, length, .. } = sections[index];
                 EliasFano::open(bytes, start, length).map_err(wrong(index))
@@ -87,7 +87,7 @@ impl Compact {
             let count = ids.len();
             let counts = [probs.len(), pointers.last(), backoffs.as_ref().map_or(count, Codes::len)];
             if pointers.len() != parents + 1 || counts.iter().any(|&other| other != count) {
-                return Err(damaged(&name(first)));
+                return Err(damaged(&name(Form::Small, first)));
             }
             let formula = probs.kind() == SHARES;
             levels.push(Level { pointers, ids, probs, formula, backoffs });
@@ -98,13 +98,6 @@ impl Compact {
         let unknown = (unknowns == 0).then_some(unknown);
         let model = Self { unigrams, levels, unknown, limit: limit.to_bits(), store };
         Ok((model, Vocabulary { words, unknowns }))
-    }
-
-    /// The parts of the file: name, first byte and length.
-    pub(crate) fn sections(&self) -> Vec<(String, usize, u64)> {
-        let layout = Layout::open(self.bytes());
-        let sections = layout.map(|layout| layout.sections).unwrap_or_default();
-        sections.iter().enumerate().map(|(at, part)| (name(at), part.start, part.length)).collect()
     }
 
     pub(super) fn store(&self) -> Store {
@@ -118,7 +111,7 @@ impl Compact {
     }
 
     #[inline]
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         (*self.store).as_ref()
     }
 
@@ -235,8 +228,8 @@ impl Lookup for Compact {
 }
 
 /// The words of a section, each followed by NUL.
-fn words(bytes: &[u8], section: Section) -> Result<Words, String> {
-    let wrong = || damaged(&name(0));
+pub(super) fn words(bytes: &[u8], section: Section) -> Result<Words, String> {
+    let wrong = || damaged(&name(Form::Small, 0));
     let text = bytes.get(section.start..section.start + section.length as usize).ok_or_else(wrong)?;
     let mut list = text.strip_suffix(b"\0").ok_or_else(wrong)?.split(|&byte| byte == 0);
     if list.next() != Some(UNKNOWN) {

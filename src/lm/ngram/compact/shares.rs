@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 
-use super::formula::{MAGNITUDE, predict, share};
+use super::formula::{MAGNITUDE, share};
 use super::level::{Level, Weights};
 use super::sort::{Sorted, Sorter};
 use super::spool::Space;
@@ -39,7 +39,9 @@ impl Shares {
     }
 
     /// The symbol of an n-gram: the number of a share, and what is to be added to the prediction.
-    pub(super) fn symbol(&self, weights: &Weights) -> Option<u32> {
+    ///
+    /// `predict` gives the bits of |log10 p| that a share leads to.
+    pub(super) fn symbol(&self, weights: &Weights, predict: impl Fn(f32) -> u32) -> Option<u32> {
         [1.5, 3.5].into_iter().find_map(|units| {
             let (share, may) = estimate(weights, units);
             let (low, high) = ((share - may).max(0.0) as f32, (share + may) as f32);
@@ -48,7 +50,7 @@ impl Shares {
             let within = self.shares[from..].iter().take(MOST);
             let within = within.take_while(|&&(bits, _)| f32::from_bits(bits) <= high);
             let (at, _) = (from..).zip(within).max_by_key(|(_, (_, count))| count)?;
-            let predicted = predict(f32::from_bits(self.shares[at].0), weights.context, weights.lower);
+            let predicted = predict(f32::from_bits(self.shares[at].0));
             let units = i64::from(weights.prob) - i64::from(predicted) + OFFSET;
             (0..2 * OFFSET).contains(&units).then(|| at as u32 * (2 * OFFSET as u32) + units as u32)
         })

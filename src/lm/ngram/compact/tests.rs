@@ -43,17 +43,19 @@ fn models_that_kenlm_takes_score_alike() {
             continue;
         }
         let opened = Ngram::open(&path, &super::super::Options::default());
-        let pair = pair(&path, Options::default());
-        assert_eq!(opened.is_ok(), pair.is_ok(), "{}: {:?}", path.display(), pair.err());
-        let Ok((ours, theirs)) = pair else { continue };
-        taken += 1;
-        assert_eq!(ours.warnings().len(), theirs.warnings().len());
-        for words in ["a b", "b a a b", "zz a b zz", "<unk> b", "", "a b b a </s> a", "<s> a b"] {
-            let words: Vec<&[u8]> = words.split(' ').map(str::as_bytes).collect();
-            same(&ours, &theirs, &words);
+        for form in FORMS {
+            let pair = pair(&path, Options { form, ..Options::default() });
+            assert_eq!(opened.is_ok(), pair.is_ok(), "{}: {:?}", path.display(), pair.err());
+            let Ok((ours, theirs)) = pair else { continue };
+            taken += 1;
+            assert_eq!(ours.warnings().len(), theirs.warnings().len());
+            for words in ["a b", "b a a b", "zz a b zz", "<unk> b", "", "a b b a </s> a", "<s> a b"] {
+                let words: Vec<&[u8]> = words.split(' ').map(str::as_bytes).collect();
+                same(&ours, &theirs, &words);
+            }
         }
     }
-    assert!(taken > 20, "only {taken} models");
+    assert!(taken > 40, "only {taken} models");
 }
 
 proptest! {
@@ -64,11 +66,12 @@ proptest! {
         picks in prop::collection::vec((any::<u32>(), any::<u32>(), any::<u32>(), 0u8..8), 0..300),
         text in prop::collection::vec(any::<u8>(), 1..200),
         memory in prop_oneof![Just(0), Just(1 << 30)],
+        form in prop::sample::select(&FORMS[..]),
     ) {
         let folder = TempDir::new().unwrap();
         let arpa = folder.path().join("model.arpa");
         std::fs::write(&arpa, random(order, words, &picks)).unwrap();
-        let (ours, theirs) = pair(&arpa, Options { memory, ..Options::default() }).unwrap();
+        let (ours, theirs) = pair(&arpa, Options { form, memory, ..Options::default() }).unwrap();
         let names = ["<s>", "</s>", "<unk>"].map(String::from).into_iter().chain((0..=words).map(|w| format!("w{w}")));
         let names: Vec<String> = names.collect();
         let text: Vec<&[u8]> = text.iter().map(|&at| names[usize::from(at) % names.len()].as_bytes()).collect();
@@ -85,7 +88,7 @@ fn interpolated_models_take_few_bytes_and_score_alike() {
         let arpa = data.join(format!("lm/{name}.arpa.bz2"));
         let tokens = compare(&arpa, &data.join("lm/tiny.txt"));
         assert!(tokens > 400, "only {tokens} tokens");
-        let report = build(&arpa, &out, &Options::default()).unwrap();
+        let report = build(&arpa, &out, &Options { form: Form::Small, ..Options::default() }).unwrap();
         let strings = report.sections[0].1 + report.sections[1].1;
         let ngrams: u64 = report.counts[1..].iter().sum();
         let each = (report.file_bytes - strings) as f64 / ngrams as f64;
@@ -96,7 +99,11 @@ fn interpolated_models_take_few_bytes_and_score_alike() {
 
 #[test]
 fn every_flipped_bit_and_every_cut_is_found() {
-    let bytes = small();
+    FORMS.into_iter().for_each(every_damage_is_found);
+}
+
+fn every_damage_is_found(form: Form) {
+    let bytes = small(form);
     assert_eq!(check(Arc::new(bytes.clone())).unwrap(), [6, 6, 4]);
     for bit in 0..8 * bytes.len() {
         let mut damaged = bytes.clone();
@@ -114,7 +121,11 @@ fn every_flipped_bit_and_every_cut_is_found() {
 /// Checksums are made to fit again: what is read must be safe all the same.
 #[test]
 fn damage_that_no_checksum_shows_is_an_error_or_finite_scores() {
-    let bytes = small();
+    FORMS.into_iter().for_each(damage_is_safe);
+}
+
+fn damage_is_safe(form: Form) {
+    let bytes = small(form);
     let (mut opened, mut refused) = (0, 0);
     let mut attempt = |mut damaged: Vec<u8>| {
         reseal(&mut damaged);
@@ -150,9 +161,10 @@ fn damage_that_no_checksum_shows_is_an_error_or_finite_scores() {
 proptest! {
     #[test]
     fn any_bytes_are_a_model_or_an_error(
-        edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u64>(), 1usize..9), 0..12)
+        edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u64>(), 1usize..9), 0..12),
+        form in prop::sample::select(&FORMS[..]),
     ) {
-        let mut bytes = small();
+        let mut bytes = small(form);
         for (at, value, length) in edits {
             let at = at.index(bytes.len() - 8);
             bytes[at..at + length].copy_from_slice(&value.to_le_bytes()[..length]);
@@ -176,13 +188,13 @@ fn files_that_cannot_be_used_are_told_apart() {
         assert_eq!(verify(&path).unwrap_err().to_string(), text);
         text
     };
-    let bytes = small();
+    let bytes = small(Form::Small);
     let mut other = bytes.clone();
     other[..32].copy_from_slice(b"secondpass n-gram incomplete\n\0\0\0");
     assert!(told(&other).contains("interrupted"));
     other = bytes.clone();
-    other[36] = 2;
-    assert!(told(&other).contains("version 2"), "{}", told(&other));
+    other[36] = 3;
+    assert!(told(&other).contains("version 3"), "{}", told(&other));
     other = bytes.clone();
     other[32..36].reverse();
     assert!(told(&other).contains("damaged"));
@@ -202,9 +214,12 @@ fn a_build_that_fails_leaves_nothing() {
         if !arpa.exists() {
             continue;
         }
-        let error = build(arpa, &out, &Options::default()).unwrap_err().to_string();
-        assert!(error.contains(expected) && error.contains(name), "{error}");
-        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0, "{name}");
+        for form in FORMS {
+            let options = Options { form, ..Options::default() };
+            let error = build(&arpa, &out, &options).unwrap_err().to_string();
+            assert!(error.contains(expected) && error.contains(name), "{error}");
+            assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0, "{name}");
+        }
     }
     let nowhere = folder.path().join("none/model");
     assert!(build(fixture("kenlm/unicode6.arpa.gz"), nowhere, &Options::default()).is_err());
@@ -213,13 +228,16 @@ fn a_build_that_fails_leaves_nothing() {
 #[test]
 fn little_memory_gives_the_same_file() {
     let folder = TempDir::new().unwrap();
-    let file = |memory| {
+    let file = |form, memory| {
         let out = folder.path().join("model");
-        build(fixture("kenlm/unicode6.arpa.gz"), &out, &Options { memory, ..Options::default() }).unwrap();
+        let options = Options { form, memory, ..Options::default() };
+        build(fixture("kenlm/unicode6.arpa.gz"), &out, &options).unwrap();
         std::fs::read(out).unwrap()
     };
-    let whole = file(1 << 30);
-    assert!(whole == file(1 << 16) && whole == file(1 << 12));
+    for form in FORMS {
+        let whole = file(form, 1 << 30);
+        assert!(whole == file(form, 1 << 16) && whole == file(form, 1 << 12));
+    }
 }
 
 #[test]
@@ -230,7 +248,7 @@ fn an_estimate_needs_the_header_only() {
 }
 
 /// A file of all kinds of sections, small enough to be damaged at every bit.
-fn small() -> Vec<u8> {
+fn small(form: Form) -> Vec<u8> {
     let arpa = "\\data\\\nngram 1=6\nngram 2=5\nngram 3=4\n\n\\1-grams:\n-1\t<unk>\n-9\t<s>\t-0.5\n-1\t</s>\n-0.75\ta\t-0.25\n-1.5\tb\t-0.5\n-2\tc\n\n\
         \\2-grams:\n-0.25\t<s> a\t-0.125\n-0.5\ta b\t-0.25\n-0.75\ta a\t-0.5\n-1\tb a\t-0.125\n-0.3\tb </s>\n\n\
         \\3-grams:\n-0.125\t<s> a b\n-0.3\ta b b\n-0.4\ta a b\n-0.6\tb a a\n\n\\end\\\n";
@@ -238,9 +256,12 @@ fn small() -> Vec<u8> {
     let path = folder.path().join("model.arpa");
     let out = folder.path().join("model");
     std::fs::File::create(&path).unwrap().write_all(arpa.as_bytes()).unwrap();
-    build(&path, &out, &Options::default()).unwrap();
+    build(&path, &out, &Options { form, ..Options::default() }).unwrap();
     std::fs::read(&out).unwrap()
 }
+
+/// Both kinds of files.
+const FORMS: [Form; 2] = [Form::Small, Form::Fast];
 
 fn finite(model: &Ngram, extreme: bool) {
     let words: [&[u8]; 9] = [b"a", b"b", b"b", b"a", b"a", b"b", b"c", b"a", b"b"];
@@ -266,17 +287,36 @@ fn pair(arpa: &Path, options: Options) -> crate::Result<(Ngram, Ngram)> {
     Ok((ours, theirs))
 }
 
-/// Compares a model in both forms on sentences; returns the number of tokens.
+/// Compares both forms with the hash tables on sentences; returns the number of tokens.
 fn compare(arpa: &Path, sentences: &Path) -> usize {
-    let (ours, theirs) = pair(arpa, Options::default()).unwrap();
+    FORMS.map(|form| compare_one(arpa, sentences, form)).iter().sum::<usize>() / FORMS.len()
+}
+
+fn compare_one(arpa: &Path, sentences: &Path, form: Form) -> usize {
+    let (ours, theirs) = pair(arpa, Options { form, ..Options::default() }).unwrap();
     let text = std::fs::read(sentences).unwrap();
     let lines = text.split(|&byte| byte == b'\n');
+    batched(&ours, &theirs, lines.clone());
     lines
         .map(|line| {
             let words = line.split(|b| matches!(b, 9..=13 | 32)).filter(|word| !word.is_empty());
             same(&ours, &theirs, &words.chain([&b"</s>"[..]]).collect::<Vec<_>>())
         })
         .sum()
+}
+
+/// Sentences side by side, too.
+fn batched<'a>(ours: &Ngram, theirs: &Ngram, lines: impl Iterator<Item = &'a [u8]>) {
+    let words = |line: &'a [u8]| line.split(|b| matches!(b, 9..=13 | 32)).filter(|word| !word.is_empty());
+    let ids: Vec<Vec<u32>> =
+        lines.map(|line| words(line).map(|word| ours.words().id(word)).collect()).collect();
+    let ids: Vec<&[u32]> = ids.iter().map(Vec::as_slice).collect();
+    let all = |model: &Ngram| {
+        let mut scores: Vec<Vec<u32>> = vec![Vec::new(); ids.len()];
+        model.score_batch(&model.begin(), &ids, |line, _, full| scores[line].push(full.log10.to_bits()));
+        scores
+    };
+    assert!(all(ours) == all(theirs));
 }
 
 /// All that is said of each word, with the state of a sentence's beginning and with none.

@@ -20,6 +20,8 @@ pub(super) struct Tree<const W: usize> {
     /// By a word's rank: whether some bigram ends with it, and begins with it.
     pub(super) ends: Vec<bool>,
     pub(super) begins: Vec<bool>,
+    /// Of orders 2 and up, a bit for each n-gram: whether another ends with it.
+    extended: Vec<Vec<u64>>,
 }
 
 /// An n-gram with its place.
@@ -49,6 +51,7 @@ impl<const W: usize> Tree<W> {
             contexts: (1..orders).map(|_| Sorter::new(space, sorting)).collect(),
             ends: vec![false; words],
             begins: vec![false; words],
+            extended: vec![Vec::new(); orders],
         };
         tree.counts[0] = words as u64;
         let sorted = collected.ngrams.into_iter().map(Sorter::finish);
@@ -68,6 +71,12 @@ impl<const W: usize> Tree<W> {
         Ok(tree)
     }
 
+    /// Whether another n-gram ends with n-gram number `at` of an order from 2.
+    pub(super) fn extends(&self, order: usize, at: u64) -> bool {
+        let bits = self.extended[order - 2].get((at / 64) as usize);
+        bits.is_some_and(|bits| bits >> (at % 64) & 1 == 1)
+    }
+
     /// Adds the n-gram of the first `order` words of `key`, whose suffix is there.
     fn push(&mut self, key: &Key<W>, order: usize, ngram: Option<&Ngram<W>>) -> io::Result<()> {
         let key = self.fields.prefix(key, order);
@@ -81,7 +90,13 @@ impl<const W: usize> Tree<W> {
         } else {
             let context = Context { key: self.fields.context(&key, order), of: number };
             self.contexts[order - 3].push(context)?;
-            self.counts[order - 2] - 1
+            let parent = self.counts[order - 2] - 1;
+            let (at, bits) = ((parent / 64) as usize, &mut self.extended[order - 3]);
+            if bits.len() <= at {
+                bits.resize(at + 1, 0);
+            }
+            bits[at] |= 1 << (parent % 64);
+            parent
         };
         let backoff = ngram.map_or((-0.0f32).to_bits(), |ngram| ngram.backoff);
         let node = Node { key, parent, prob: ngram.map(|ngram| ngram.prob), backoff };

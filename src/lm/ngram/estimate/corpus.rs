@@ -1,7 +1,7 @@
 //! Texts as word ids: read once, kept on disk in about two bytes a word.
 
 use std::collections::HashSet;
-use std::io::{self, BufReader, Cursor, ErrorKind, Read};
+use std::io::{self, ErrorKind, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,6 +10,7 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::temporary::{self, Folder, Stored, Writer};
 use super::watch::Watch;
+use crate::lm::ngram::input;
 use crate::lm::ngram::vocab::Words;
 use crate::{Error, Result};
 
@@ -83,8 +84,8 @@ impl Corpus {
         }
     }
 
-    /// Adds a text: a sentence a line, words separated by white space; plain, or packed with gzip
-    /// or bzip2.
+    /// Adds a text: a sentence a line, words separated by white space; plain, or packed with gzip,
+    /// bzip2, xz or zstd.
     ///
     /// # Errors
     /// If it cannot be read, or holds what is no word.
@@ -247,12 +248,8 @@ fn unpack(mut reader: impl Read, blocks: &Sender<io::Result<Vec<u8>>>) {
         let _ = blocks.send(Err(error));
         return;
     }
-    let whole = BufReader::with_capacity(BLOCK, Cursor::new(head.clone()).chain(reader));
-    match head[..] {
-        [0x1f, 0x8b, ..] => send(flate2::bufread::MultiGzDecoder::new(whole), Some("gzip"), blocks),
-        [b'B', b'Z', b'h', ..] => send(bzip2::bufread::MultiBzDecoder::new(whole), Some("bzip2"), blocks),
-        _ => send(whole, None, blocks),
-    }
+    let (packing, whole) = input::unpack(head, reader);
+    send(whole, packing.name(), blocks);
 }
 
 fn send(mut reader: impl Read, packing: Option<&str>, blocks: &Sender<io::Result<Vec<u8>>>) {
@@ -302,8 +299,6 @@ fn text_of<'a>(name: &str, block: &'a [u8]) -> Result<&'a [u8]> {
     let foreign = [
         (&b"\xff\xfe"[..], "is UTF-16; convert it to UTF-8 (iconv -f UTF-16 -t UTF-8)"),
         (b"\xfe\xff", "is UTF-16; convert it to UTF-8 (iconv -f UTF-16 -t UTF-8)"),
-        (b"\xfd7zXZ\0", "is compressed with xz; unpack it (xz -dc FILE | secondpass ...)"),
-        (b"\x28\xb5\x2f\xfd", "is compressed with zstd; unpack it (zstd -dc FILE | secondpass ...)"),
         (b"PK\x03\x04", "is a zip archive; unpack the text inside"),
         (b"\\data\\\n", "is an ARPA model, not text"),
     ];
@@ -326,6 +321,7 @@ const LONGEST_WORD: usize = 64 << 10;
 mod tests {
     use super::*;
     use crate::lm::ngram::estimate::watch::Phase;
+    use crate::testing::fixture;
     use std::io::Write;
 
     fn read(texts: &[&[u8]], skip: bool) -> Result<Corpus> {
@@ -381,6 +377,10 @@ mod tests {
         for packed in [&gzip, &bzip2.finish().unwrap()] {
             assert!(sentences(&mut read(&[packed], false).unwrap()) == want);
         }
+        let second = |packing| std::fs::read(fixture(&format!("kenlm/halves/second.{packing}"))).unwrap();
+        let [xz, zstd] =
+            ["xz", "zstd"].map(|packing| sentences(&mut read(&[&second(packing)], true).unwrap()));
+        assert!(xz == zstd && xz.iter().any(|line| line.contains("end")), "{xz:?}");
         let cut = read(&[&gzip[..gzip.len() / 2]], false).err().unwrap().to_string();
         assert!(cut.contains("gzip data is damaged or cut short"), "{cut}");
     }

@@ -160,7 +160,7 @@ impl Estimator {
     }
 
     /// Adds a text: a sentence a line (an empty line is the empty sentence), words separated by
-    /// white space; plain, or packed with gzip or bzip2. `name` stands for it in messages.
+    /// white space; plain, or packed with gzip, bzip2, xz or zstd. `name` stands for it in messages.
     ///
     /// # Errors
     /// If it cannot be read, is no text, or contains `<s>`, `</s>` or `<unk>` as words.

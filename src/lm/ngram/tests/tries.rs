@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::super::*;
+use super::vectors::gunzip;
 use crate::lm::{Job, LanguageModel, Limits, Scorer, Scores};
 use crate::testing::fixture;
 use crate::tokens::Vocab;
@@ -94,6 +95,57 @@ fn tries_score_as_their_sentences_do_in_any_company() {
         let (job, sequences) = &jobs[1];
         let slot = scorer.submit(job.clone()).unwrap();
         expect(&model, job, sequences, finish(&mut *scorer, slot));
+    }
+}
+
+/// What rescoring computes is what KenLM does, whatever kind of file the model is in.
+#[test]
+fn tries_score_as_kenlm_from_every_kind_of_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let arpa = fixture("kenlm/unicode6.arpa.gz");
+    let mut kinds = vec![(arpa.clone(), "probing")];
+    for form in [compact::Form::Small, compact::Form::Fast] {
+        let path = folder.path().join(format!("{form:?}"));
+        compact::build(&arpa, &path, &compact::Options { form, ..compact::Options::default() }).unwrap();
+        kinds.push((path, "probing"));
+    }
+    let formats =
+        [("probing", "probing"), ("trie", "trie"), ("trie_a22", "trie"), ("trie_q8b8_a22", "trie_q8b8")];
+    for (format, vectors) in formats {
+        let path = folder.path().join(format);
+        std::fs::write(&path, gunzip(&fixture(&format!("kenlm/unicode6.{format}.gz")))).unwrap();
+        kinds.push((path, vectors));
+    }
+    for (path, vectors) in kinds {
+        let model = Ngram::open(&path, &Options::default()).unwrap();
+        let rows = gunzip(&fixture(&format!("kenlm/unicode6.{vectors}.tsv.gz")));
+        let mut rows = rows.split(|&b| b == b'\n').filter(|row| !row.windows(5).any(|part| part == b"TOTAL"));
+        let mut scorer = model.scorer(&limits(8)).unwrap();
+        let mut compared = 0;
+        for (job, sequences) in jobs(&model, 25) {
+            let slot = scorer.submit(job.clone()).unwrap();
+            let (ln, _, order) = finish(&mut *scorer, slot);
+            scorer.release(slot);
+            for (sequence, &end) in sequences.iter().zip(&job.trie.ends) {
+                let mut nodes: Vec<u32> = job.trie.path(end).collect();
+                nodes.reverse();
+                for (&id, node) in sequence.iter().zip(nodes) {
+                    let row = String::from_utf8_lossy(rows.next().unwrap()).into_owned();
+                    let fields: Vec<&str> = row.split('\t').collect();
+                    let log10 = f32::from_bits(u32::from_str_radix(fields[4], 16).unwrap());
+                    let theirs = (f64::from(log10) * std::f64::consts::LN_10) as f32;
+                    let (ours, length) = (ln[node as usize], order[node as usize]);
+                    assert_eq!(
+                        (ours.to_bits(), length),
+                        (theirs.to_bits(), fields[5].parse().unwrap()),
+                        "{row}"
+                    );
+                    assert_eq!(id == 0, fields[6] == "1", "{row}");
+                    compared += 1;
+                }
+            }
+        }
+        assert!(compared > 1000, "{}: only {compared} tokens", path.display());
     }
 }
 
