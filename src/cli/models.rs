@@ -9,7 +9,6 @@ use crate::combine::{MIX, Missing};
 use crate::config::{Config, Interpolate, Kind, LmConfig};
 use crate::lm::onnx::{Device, OnnxOptions, runtime};
 use crate::rescorer::Builder;
-use crate::tokens::Markers;
 use crate::{Error, Result};
 
 /// Models and how they are combined.
@@ -139,6 +138,7 @@ impl ModelArgs {
             config.weights.extend(all.values);
             config.spread = all.spread;
             config.confidence = weights.confidence;
+            config.consensus = weights.consensus;
         }
         let mixed = config.interpolate == Some(Interpolate::Linear);
         if let Some(combine) = self.interpolate {
@@ -179,6 +179,14 @@ impl ModelArgs {
         }
         config.bos = self.no_bos.then_some(false).or(self.bos.then_some(true)).or(config.bos);
         config.eos = self.no_eos.then_some(false).or(self.eos.then_some(true)).or(config.eos);
+        config.known_markers = self.no_markers.then_some(false).or(config.known_markers);
+        config.markers.extend(self.marker.iter().cloned());
+        for missing in &self.missing {
+            let Some((name, "min")) = pair(missing) else {
+                return Err(bad("--missing", missing, "NAME=min"));
+            };
+            config.missing.insert(name.to_owned(), Missing::Min);
+        }
         Ok(config)
     }
 
@@ -192,7 +200,7 @@ impl ModelArgs {
             runtime: self.onnxruntime.clone(),
             ..OnnxOptions::default()
         };
-        let mut builder = config
+        Ok(config
             .builder(&onnx, &self.load.options())?
             .rows(self.batch_rows)
             .threads(if large(config) {
@@ -200,15 +208,7 @@ impl ModelArgs {
             } else {
                 1
             })
-            .deterministic(self.deterministic)
-            .markers(self.markers());
-        for missing in &self.missing {
-            match pair(missing) {
-                Some((name, "min")) => builder = builder.missing(name, Missing::Min),
-                _ => return Err(bad("--missing", missing, "NAME=min")),
-            }
-        }
-        Ok(builder)
+            .deterministic(self.deterministic))
     }
 
     /// The device named.
@@ -238,15 +238,6 @@ impl ModelArgs {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             jobs => jobs,
         })
-    }
-
-    /// Which tokens are no words.
-    pub fn markers(&self) -> Markers {
-        let mut markers = if self.no_markers { Markers::none() } else { Markers::default() };
-        for marker in &self.marker {
-            markers = markers.and(marker.as_bytes());
-        }
-        markers
     }
 
     fn text(&self, config: &mut Config) -> Result<()> {
@@ -375,6 +366,19 @@ mod tests {
         let models = parse(&["--ngram", "a.arpa", "--ngram", "b.arpa", "--strip-punctuation=ngram2"]).models;
         let strip: Vec<_> = models.config().unwrap().lm.iter().map(|lm| lm.strip_punctuation).collect();
         assert_eq!(strip, [None, Some(true)]);
+    }
+
+    #[test]
+    fn a_configuration_carries_what_is_no_word_and_what_may_be_missing() {
+        let flags = ["--ngram", "a.arpa", "--marker", "uh", "--no-markers", "--missing", "lm=min"];
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tuned.toml");
+        parse(&flags).models.config().unwrap().save(&path).unwrap();
+        let again = parse(&["--config", path.to_str().unwrap(), "--marker", "er"]).models.config().unwrap();
+        assert_eq!(again.markers, ["uh", "er"]);
+        assert_eq!(again.missing["lm"], Missing::Min);
+        let markers = again.all_markers();
+        assert_eq!(markers.words(b"<s> uh a er cat"), [&b"<s>"[..], b"a", b"cat"]);
     }
 
     #[test]
