@@ -51,7 +51,9 @@ impl Tuning<'_> {
             }
             let held = |at: usize| self.tuned.parts[at] == fold;
             let seen = lists.iter().enumerate().filter(|(at, _)| !held(*at));
-            let temperature = temperature(&seen.filter_map(|(_, list)| list.clone()).collect::<Vec<_>>());
+            let seen: Vec<&Totals> = seen.filter_map(|(_, list)| list.as_ref()).collect();
+            let some = seen.iter().step_by(seen.len().div_ceil(ENOUGH).max(1));
+            let temperature = temperature(&some.map(|list| (*list).clone()).collect::<Vec<_>>());
             for (at, list) in lists.iter().enumerate().filter(|(at, _)| held(*at)) {
                 let Some(list) = list.as_ref().filter(|list| !list.is_empty()) else { continue };
                 let winner = consensus::mbr(utterances[at], self.markers, temperature);
@@ -61,3 +63,6 @@ impl Tuning<'_> {
         Some(self.tuner.judge(self.problem, &decided))
     }
 }
+
+/// Lists that tell one number, the temperature, well enough.
+const ENOUGH: usize = 400;
