@@ -256,7 +256,7 @@ mod tests {
             (Unit::Cost, 12.5, -12.5),
             (Unit::Log10, -2.0, -4.605_170_185_988_091),
             (Unit::Bytelog, -2034.0, -208.271_186_440_678),
-            (Unit::Sphinx, -10_000.0, -1023.948_803_412_964),
+            (Unit::Sphinx, -10_000.0, -1_023.948_803_412_964),
         ] {
             assert!((unit.natural(value) - natural).abs() < 1e-9, "{unit:?} {}", unit.natural(value));
             let mut out = Vec::new();
