@@ -78,7 +78,7 @@ fn lists_of_pocketsphinx_batch_are_rescored() {
     let all = guide::commands();
     let line = all.iter().find(|line| line.starts_with("pocketsphinx_batch ")).expect("a command");
     let mut shell = Command::new("sh");
-    shell.args(["-c", line]);
+    shell.args(["-c", line.as_str()]);
     dir.other(shell).run().code(0);
     let lists = String::from_utf8(dir.read("hyps/speech0.hyp")).expect("UTF-8");
     assert!(lists.lines().count() > 10, "{lists}");
