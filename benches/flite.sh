@@ -29,7 +29,7 @@ measure() {
     for pair in "a b" "b a"; do
         read -r learn test <<< "$pair"
         "$program" tune "$folder/$learn.jsonl" "$@" --write "$folder/$name.$learn.toml" --force --quiet
-        "$program" rescore "$folder/$test.jsonl" --config "$folder/$name.$learn.toml" --quiet >> "$folder/$name.out"
+        "$program" rescore "$folder/$test.jsonl" --config "$folder/$name.$learn.toml" --consensus best --quiet >> "$folder/$name.out"
         sed -n '/^\[weights\]/,/^$/p' "$folder/$name.$learn.toml" | grep = | tr '\n' ' '
         echo "(tuned on half $learn)"
     done

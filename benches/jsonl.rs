@@ -65,7 +65,9 @@ fn others(criterion: &mut Criterion) {
         Format::Wenet,
         Format::Cued,
         Format::Pocketsphinx,
+        Format::Espnet1,
         Format::Mlm,
+        Format::Hypo2trans,
     ] {
         let chunk = Chunk::line(line());
         let mut record = reader.read(&chunk).unwrap();

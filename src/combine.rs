@@ -6,6 +6,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::nbest::{Name, Utterance};
 use crate::{Error, Result};
 
@@ -37,7 +39,8 @@ pub struct Weights {
 }
 
 /// What to do where a hypothesis lacks a weighted feature.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Missing {
     /// Leave the utterance in first-pass order.
     Pass,
@@ -267,6 +270,10 @@ impl fmt::Display for Formula {
             };
             match weight.abs() {
                 1.0 => write!(f, "{sign}{name}")?,
+                // In full it would be hundreds of digits.
+                weight if weight >= 1e15 || weight < 1e-9 && weight > 0.0 => {
+                    write!(f, "{sign}{weight:e} {name}")?
+                }
                 weight => write!(f, "{sign}{weight} {name}")?,
             }
         }

@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::combine::Weights;
-use crate::consensus::Calibration;
+use crate::combine::{Missing, Weights};
+use crate::consensus::{Calibration, Decision};
 use crate::lm::LanguageModel;
 use crate::lm::ngram::{self, Ngram, PieceNgram};
 use crate::lm::onnx::{OnnxLm, OnnxOptions};
 use crate::rescorer::{Builder, Interpolation, Rescorer, Tail};
-use crate::tokens::{Choice, TextMap};
+use crate::tokens::{Choice, Markers, TextMap};
 use crate::{Error, Result};
 
 /// Models, weights and policies, as written in TOML. Paths are relative to the file.
@@ -34,6 +34,18 @@ pub struct Config {
     /// Whether `</s>` is scored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eos: Option<bool>,
+    /// How a list is decided: `best`, `mbr` or `rover`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub consensus: Option<Decision>,
+    /// Tokens that are no words, beside those that are known as such.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub markers: Vec<String>,
+    /// Whether the tokens known as such (`<s>`, `<eps>`, `[noise]`, ...) are no words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub known_markers: Option<bool>,
+    /// What to take where a hypothesis lacks a feature, by its name: `min`, or `pass`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub missing: BTreeMap<String, Missing>,
     /// The models.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub lm: Vec<LmConfig>,
@@ -174,6 +186,12 @@ impl Config {
         Weights { values, spread: self.spread.clone() }
     }
 
+    /// Which tokens are no words.
+    pub fn all_markers(&self) -> Markers {
+        let known = if self.known_markers == Some(false) { Markers::none() } else { Markers::default() };
+        self.markers.iter().fold(known, |markers, marker| markers.and(marker.as_bytes()))
+    }
+
     /// Opens the models and gives a builder with everything the configuration says.
     ///
     /// # Errors
@@ -189,7 +207,11 @@ impl Config {
         if let Some(penalty) = self.unk_penalty {
             builder = builder.unk_penalty(penalty);
         }
+        for (name, &policy) in &self.missing {
+            builder = builder.missing(name, policy);
+        }
         Ok(builder
+            .markers(self.all_markers())
             .weights(&self.all_weights())
             .interpolation(self.interpolation()?)
             .bos(self.bos.unwrap_or(true))

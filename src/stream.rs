@@ -151,8 +151,8 @@ pub struct Summary {
 pub struct Streams<'a> {
     /// The lists.
     pub input: Lists,
-    /// The output of an earlier run that [`StreamOptions::skip`] counts the records of; it is read
-    /// only when states must be carried over.
+    /// The output of an earlier run that [`StreamOptions::skip`] counts the records of. Where it is JSON
+    /// Lines, its ids must be the input's, and its winners carry their states over.
     pub earlier: Option<Box<dyn Read + Send>>,
     /// Where records go. For a folder, each write is what [`Answer::frames`] takes apart.
     pub output: &'a mut dyn Write,
@@ -247,6 +247,9 @@ pub fn rescore(
     })
 }
 
+/// Lines of an earlier output.
+type Earlier = Lines<Box<dyn Read + Send>>;
+
 /// Hands records to the pool.
 struct Feeder<'a> {
     plan: Arc<Plan>,
@@ -284,9 +287,7 @@ impl Feeder<'_> {
             if skip > 0 {
                 skip -= u64::from(self.plan.answer.answers(&chunk));
                 // Blank lines and records that were passed on leave no state.
-                let old = earlier.as_mut().and_then(Iterator::next).and_then(std::result::Result::ok);
-                let old = old.filter(|_| self.plan.sessions.is_some());
-                let old = old.map(|line| Chunk::line(line.bytes));
+                let old = self.answered(&mut earlier, &chunk)?.filter(|_| self.plan.sessions.is_some());
                 match old.filter(|old| self.reader.read(old).is_ok_and(|record| record.rescored())) {
                     Some(old) => {
                         self.submit(old, at, Kind::Replay, session);
@@ -308,6 +309,33 @@ impl Feeder<'_> {
             )));
         }
         Ok(())
+    }
+
+    /// What the earlier run answered to this chunk, where that is a line of JSON.
+    ///
+    /// # Errors
+    /// If it is the answer to another.
+    fn answered(&mut self, earlier: &mut Option<Earlier>, chunk: &Chunk) -> Result<Option<Chunk>> {
+        let answer = &self.plan.answer;
+        if answer.format.unwrap_or(chunk.format) != Format::Jsonl || !answer.answers(chunk) {
+            return Ok(None);
+        }
+        let Some(Ok(line)) = earlier.as_mut().and_then(Iterator::next) else { return Ok(None) };
+        let mut old = Chunk::line(line.bytes);
+        (old.number, old.record) = (chunk.number, chunk.record);
+        let mut id = |chunk: &Chunk| self.reader.read(chunk).map(|record| record.utterance.id);
+        if let (Ok(asked), Ok(answered)) = (id(chunk), id(&old))
+            && asked != answered
+        {
+            return Err(Error::Config(format!(
+                "line {} of the output to complete answers `{}`, where the input has `{}`: it is another input's; \
+                 name a new file with --output",
+                line.number,
+                String::from_utf8_lossy(&answered),
+                String::from_utf8_lossy(&asked)
+            )));
+        }
+        Ok(Some(old))
     }
 
     /// The next chunk; `None` at the end, or when a stop was asked for and all that was read is here.

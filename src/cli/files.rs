@@ -22,10 +22,7 @@ pub fn input(path: &Path) -> Result<Box<dyn Read + Send>> {
     let fault = crate::faults::io("files::open").map_or(Ok(()), Err);
     let file = fault.and_then(|()| File::open(path)).map_err(|error| Error::io(path, error))?;
     if file.metadata().is_ok_and(|metadata| metadata.is_dir()) {
-        return Err(Error::Io {
-            what: path.display().to_string(),
-            source: io::ErrorKind::IsADirectory.into(),
-        });
+        return Err(Error::Config(format!("{}: is a folder; name a file in it", path.display())));
     }
     Ok(Box::new(file))
 }
@@ -75,6 +72,12 @@ impl Sink {
     /// If the file cannot be opened for writing.
     pub fn open(path: &Path, append: bool) -> Result<Self> {
         let mut old = None;
+        if path.is_dir() {
+            return Err(Error::Config(format!(
+                "{}: is a folder; name a file in it (a folder is written where the lists came from one)",
+                path.display()
+            )));
+        }
         let raw: Box<dyn Write> = if path == Path::new("-") {
             Box::new(io::stdout())
         } else {

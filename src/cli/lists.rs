@@ -43,7 +43,8 @@ pub fn each(
             Ok(record) => {
                 if let Some(name) = record.clash() {
                     return Err(Error::Config(format!(
-                        "{}: the list has a feature `{name}` of its own; give the model another name with NAME=FILE",
+                        "{}: the list has a feature `{name}` of its own, and so has this program; rename it, or the model \
+                         (NAME=FILE)",
                         chunk.place()
                     )));
                 }

@@ -9,7 +9,6 @@ use crate::combine::{MIX, Missing};
 use crate::config::{Config, Interpolate, Kind, LmConfig};
 use crate::lm::onnx::{Device, OnnxOptions, Precision, runtime};
 use crate::rescorer::{BestOnly, Builder};
-use crate::tokens::Markers;
 use crate::{Error, Result};
 
 /// Models and how they are combined.
@@ -192,6 +191,7 @@ impl ModelArgs {
             config.weights.extend(all.values);
             config.spread = all.spread;
             config.confidence = weights.confidence;
+            config.consensus = weights.consensus;
         }
         let mixed = config.interpolate == Some(Interpolate::Linear);
         if let Some(combine) = self.interpolate {
@@ -232,6 +232,14 @@ impl ModelArgs {
         }
         config.bos = self.no_bos.then_some(false).or(self.bos.then_some(true)).or(config.bos);
         config.eos = self.no_eos.then_some(false).or(self.eos.then_some(true)).or(config.eos);
+        config.known_markers = self.no_markers.then_some(false).or(config.known_markers);
+        config.markers.extend(self.marker.iter().cloned());
+        for missing in &self.missing {
+            let Some((name, "min")) = pair(missing) else {
+                return Err(bad("--missing", missing, "NAME=min"));
+            };
+            config.missing.insert(name.to_owned(), Missing::Min);
+        }
         Ok(config)
     }
 
@@ -245,7 +253,7 @@ impl ModelArgs {
             runtime: self.onnxruntime.clone(),
             ..OnnxOptions::default()
         };
-        let mut builder = config
+        Ok(config
             .builder(&onnx, &self.load.options())?
             .rows(self.batch_rows)
             .cache(self.cache_mib << 20)
@@ -253,15 +261,7 @@ impl ModelArgs {
                 0 if large(config) => 0,
                 threads => threads.max(1),
             })
-            .deterministic(self.deterministic)
-            .markers(self.markers());
-        for missing in &self.missing {
-            match pair(missing) {
-                Some((name, "min")) => builder = builder.missing(name, Missing::Min),
-                _ => return Err(bad("--missing", missing, "NAME=min")),
-            }
-        }
-        Ok(builder)
+            .deterministic(self.deterministic))
     }
 
     /// The same for the only worker, or for one utterance at a time: a step has all cores, unless
@@ -300,15 +300,6 @@ impl ModelArgs {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             jobs => jobs,
         })
-    }
-
-    /// Which tokens are no words.
-    pub fn markers(&self) -> Markers {
-        let mut markers = if self.no_markers { Markers::none() } else { Markers::default() };
-        for marker in &self.marker {
-            markers = markers.and(marker.as_bytes());
-        }
-        markers
     }
 
     fn text(&self, config: &mut Config) -> Result<()> {
@@ -463,6 +454,19 @@ mod tests {
         for wrong in ["int4", "x=int8", "b=8"] {
             assert!(precisions(&["--precision", wrong]).unwrap_err().to_string().contains(wrong));
         }
+    }
+
+    #[test]
+    fn a_configuration_carries_what_is_no_word_and_what_may_be_missing() {
+        let flags = ["--ngram", "a.arpa", "--marker", "uh", "--no-markers", "--missing", "lm=min"];
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tuned.toml");
+        parse(&flags).models.config().unwrap().save(&path).unwrap();
+        let again = parse(&["--config", path.to_str().unwrap(), "--marker", "er"]).models.config().unwrap();
+        assert_eq!(again.markers, ["uh", "er"]);
+        assert_eq!(again.missing["lm"], Missing::Min);
+        let markers = again.all_markers();
+        assert_eq!(markers.words(b"<s> uh a er cat"), [&b"<s>"[..], b"a", b"cat"]);
     }
 
     #[test]

@@ -56,11 +56,12 @@ pub struct Args {
     no_explain: bool,
     /// How a list is decided
     ///
-    /// Posteriors are the softmax of the totals at the temperature that `tune` finds. `mbr` orders by
-    /// expected word errors; `rover` leaves the order and adds the words that win position by position
-    /// as `text` of `secondpass`.
-    #[arg(long, value_name = "HOW", default_value = "best", help_heading = "Scoring")]
-    consensus: Consensus,
+    /// As the configuration says, else the greatest total; `tune` writes `mbr` into it where held-out
+    /// lists are decided better so. Posteriors are the softmax of the totals at the temperature that `tune`
+    /// finds. `mbr` orders by expected word errors; `rover` leaves the order and adds the words that win
+    /// position by position as `text` of `secondpass`.
+    #[arg(long, value_name = "HOW", help_heading = "Scoring")]
+    consensus: Option<Consensus>,
     /// Add confidences of words and utterance, and posteriors
     #[arg(long, overrides_with = "no_confidence", help_heading = "Output")]
     confidence: bool,
@@ -136,20 +137,21 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
     let caught = signals::listen(stop.clone())?;
     let config = arguments.models.config()?;
     let workers = arguments.models.workers(arguments.jobs, &config)?;
-    let mut options = arguments.options(workers)?;
-    options.calibration = arguments.calibration(&config, messages)?;
+    let decision = arguments.decision(&config, messages);
+    let mut options = arguments.options(workers, decision)?;
+    options.calibration = arguments.calibration(&config, decision, messages)?;
     let rescorer = arguments.rescorer(&config, options.deadline, workers)?;
     let kept = arguments.formats.kept(options.max_line_bytes);
     let Opened { mut lists, given, references, format } = arguments.formats.open(&arguments.input, kept)?;
     // What comes out is known without reading, unless the content has to tell.
     let out = arguments.output_format.or(format);
-    arguments.fits(out, messages)?;
+    arguments.fits(out, decision, messages)?;
     let done = match arguments.resume {
         true => done_before(&arguments.output, out, &given)?,
         false => 0,
     };
     let options = StreamOptions { skip: done, given, references, ..options };
-    let earlier = match arguments.resume && arguments.carry_over {
+    let earlier = match done > 0 {
         true => Some(files::input(&arguments.output)?),
         false => None,
     };
@@ -208,8 +210,8 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
 }
 
 impl Args {
-    fn options(&self, workers: usize) -> Result<StreamOptions> {
-        if self.best.best_only && (self.confidence || self.consensus != Consensus::Best) {
+    fn options(&self, workers: usize, decision: Decision) -> Result<StreamOptions> {
+        if self.best.best_only && (self.confidence || decision != Decision::Best) {
             return Err(Error::config(
                 "--best-only leaves hypotheses unscored, and confidences, mbr and rover need every score; drop one",
             ));
@@ -226,11 +228,7 @@ impl Args {
             workers,
             nbest: Some(self.nbest).filter(|&nbest| nbest > 0),
             explain: self.explain,
-            decision: match self.consensus {
-                Consensus::Best => Decision::Best,
-                Consensus::Mbr => Decision::Mbr,
-                Consensus::Rover => Decision::Rover,
-            },
+            decision,
             confidence: self.confidence,
             timings: self.timings,
             deadline: seconds("--deadline-ms", self.deadline_ms / 1e3)?,
@@ -246,8 +244,21 @@ impl Args {
         })
     }
 
+    /// The flag's, else the configuration's.
+    fn decision(&self, config: &Config, messages: &Messages) -> Decision {
+        let asked = self.consensus.map(|consensus| match consensus {
+            Consensus::Best => Decision::Best,
+            Consensus::Mbr => Decision::Mbr,
+            Consensus::Rover => Decision::Rover,
+        });
+        if asked == Some(Decision::Mbr) && config.consensus == Some(Decision::Best) {
+            messages.say("warning: --consensus mbr: `tune` found it no better on held-out lists");
+        }
+        asked.or(config.consensus).unwrap_or_default()
+    }
+
     /// The configuration's, with the temperature of the flag.
-    fn calibration(&self, config: &Config, messages: &Messages) -> Result<Calibration> {
+    fn calibration(&self, config: &Config, decision: Decision, messages: &Messages) -> Result<Calibration> {
         let mut calibration = config.confidence.unwrap_or_default();
         if let Some(temperature) = self.temperature {
             if !(temperature.is_finite() && temperature > 0.0) {
@@ -255,7 +266,7 @@ impl Args {
             }
             calibration = Calibration { temperature, ..Calibration::default() };
         }
-        let wanted = self.confidence || self.consensus != Consensus::Best;
+        let wanted = self.confidence || decision != Decision::Best;
         if wanted && self.temperature.is_none() && config.confidence.is_none() {
             messages.say(
                 "warning: uncalibrated: posteriors at temperature 1; `secondpass tune --write` finds the temperature",
@@ -265,7 +276,7 @@ impl Args {
     }
 
     /// Says what has no place in the format that comes out.
-    fn fits(&self, out: Option<Format>, messages: &Messages) -> Result<()> {
+    fn fits(&self, out: Option<Format>, decision: Decision, messages: &Messages) -> Result<()> {
         let Some(out) = out.filter(|out| !matches!(out, Format::Jsonl | Format::Json)) else {
             return Ok(());
         };
@@ -277,7 +288,7 @@ impl Args {
                  --keep-scores or --output-format jsonl"
             )));
         }
-        if self.consensus == Consensus::Rover {
+        if decision == Decision::Rover {
             return Err(Error::Config(format!(
                 "--consensus rover gives words that need not be those of a hypothesis, and `{out}` has no place \
                  for them; add --output-format jsonl, or use --consensus mbr"

@@ -54,6 +54,12 @@ struct Tally {
 
 /// Scores text.
 pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
+    if arguments.models.weights.is_some() || !arguments.models.weight.is_empty() {
+        return Err(Error::config(
+            "score gives what each model says, which no weight changes: leave out --weight and --weights (shares of a \
+             mix are --lambda)",
+        ));
+    }
     let config = unweighted(arguments.models.config()?);
     let rescorer = arguments.models.builder(&config)?.build()?;
     for warning in rescorer.warnings() {

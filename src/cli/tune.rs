@@ -1,5 +1,6 @@
 //! `secondpass tune`: learns the weights on lists with references.
 
+mod decision;
 mod features;
 mod outcome;
 
@@ -24,7 +25,8 @@ use crate::{Error, Result};
 /// Learn the weights on lists with references
 ///
 /// The error of held-out sessions says what to expect. Where it is not significantly below the
-/// first pass's, the first pass's weights are kept unless --force. Features are computed once. To
+/// first pass's, the first pass's weights are kept unless --force; MBR is judged on the same held-out
+/// lists, and decides in `rescore` only where it is better. Features are computed once. To
 /// compute them once for many runs, rescore the lists and tune on the output with --no-models.
 #[derive(clap::Args, Debug)]
 pub struct Args {
@@ -109,7 +111,7 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
     let sheets = features::score(&mut utterances, &rescorer, workers)?;
     let names = arguments.names(&utterances, &rescorer)?;
     messages.say(&format!("{} lists; weighing {}", utterances.len(), names.join(", ")));
-    let (problem, skipped) =
+    let (problem, errors, skipped) =
         problem(arguments, &config, &rescorer.combination().models, &utterances, &names)?;
     if skipped > 0 {
         messages.say(&format!("{skipped} records without a reference were left out"));
@@ -141,6 +143,21 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
     let models = rescorer.combination().models.clone();
     outcome::set(&mut config, &tuned, &names, &models, good || arguments.force);
     config.tuned = outcome::facts(&tuned, arguments.unit(), good || arguments.force);
+    let tuning = decision::Tuning {
+        tuner: &tuner,
+        problem: &problem,
+        tuned: &tuned,
+        names: &names,
+        combination: rescorer.combination(),
+        markers: rescorer.markers(),
+        errors: &errors,
+        found: good || arguments.force,
+    };
+    let mut judged: Vec<_> = utterances.iter_mut().filter(|u| u.reference.is_some()).collect();
+    config.consensus = None;
+    if let Some(mbr) = tuning.mbr(&mut judged) {
+        outcome::decide(&mut config, &mbr, arguments.unit(), messages);
+    }
     // Confidences belong to the totals that these weights give.
     let combination = Combination { weights: config.all_weights(), ..rescorer.combination().clone() };
     let mut scorer = arguments.scoring.words()?;
@@ -218,13 +235,15 @@ impl Args {
     }
 }
 
+/// What is searched, the errors of every list's hypotheses (none for BLEU, which is no matter of single
+/// lists), and how many records were left out.
 fn problem(
     arguments: &Args,
     config: &Config,
     models: &[Name],
     utterances: &[Utterance],
     names: &[String],
-) -> Result<(Problem, u64)> {
+) -> Result<(Problem, Vec<Vec<u32>>, u64)> {
     // A model with a negative weight is an old one to be taken out; nobody else's weight becomes
     // negative by tuning, which would only be noise.
     let weights = config.all_weights();
@@ -242,7 +261,7 @@ fn problem(
     let mut scoring = arguments.scoring.clone();
     scoring.cer |= arguments.measure == Goal::Cer;
     let mut scorer = scoring.scorer()?;
-    let mut skipped = 0;
+    let (mut skipped, mut all) = (0, Vec::new());
     for utterance in utterances {
         let Some(reference) = &utterance.reference else {
             skipped += 1;
@@ -266,6 +285,7 @@ fn problem(
             let errors: Vec<u32> =
                 utterance.hypotheses.iter().map(|h| scorer.counts(&h.bytes).errors() as u32).collect();
             problem.push(key, length, &errors, &values)?;
+            all.push(errors);
         }
     }
     if problem.features().is_empty() || skipped == utterances.len() as u64 {
@@ -273,5 +293,5 @@ fn problem(
             "no record has a reference (`ref`; see --references): there is nothing to learn from",
         ));
     }
-    Ok((problem, skipped))
+    Ok((problem, all, skipped))
 }

@@ -31,7 +31,8 @@ use distance::Pattern;
 use network::Network;
 
 /// How a list is decided.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Decision {
     /// The greatest total.
     #[default]
@@ -137,6 +138,17 @@ pub fn decide(
         order,
         posteriors: list.posteriors,
     }
+}
+
+/// The hypothesis with the fewest expected word errors, as [`Decision::Mbr`] chooses it, of a list that is
+/// best first; `None` if it is empty.
+pub fn mbr(utterance: &Utterance, markers: &Markers, temperature: f64) -> Option<usize> {
+    let list = List::new(utterance, markers, temperature);
+    if list.long() {
+        return (!list.class.is_empty()).then_some(0);
+    }
+    let risks = list.risks();
+    (0..list.class.len()).min_by(|&a, &b| risks[list.class[a]].total_cmp(&risks[list.class[b]]))
 }
 
 /// Probabilities of totals at a temperature: their softmax, exact for totals of any size. A total

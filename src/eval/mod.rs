@@ -6,6 +6,7 @@ mod align;
 pub mod bleu;
 pub mod changes;
 pub mod confidence;
+mod decision;
 mod loss;
 pub mod matched_pairs;
 pub mod mixture;

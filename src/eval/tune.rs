@@ -107,6 +107,8 @@ pub struct Tuned {
     pub left: usize,
     /// Whether the weights are worth having.
     pub verdict: Verdict,
+    /// The fold each utterance was held out in, in the order they were added: an index into `folds`.
+    pub parts: Vec<usize>,
 }
 
 /// Whether tuned weights are worth having.
@@ -281,12 +283,17 @@ impl Problem {
     /// The group each utterance belongs to: its key's. With fewer than `keys` keys, or for an
     /// utterance without one, a run of neighbours, which often come from the same recording:
     /// [`RUN`] of them, or fewer so that there are `runs` runs.
-    fn groups(&self, keys: usize, runs: usize) -> Vec<usize> {
+    pub(super) fn groups(&self, keys: usize, runs: usize) -> Vec<usize> {
         let length = (self.utterances.len() / runs.max(1)).clamp(1, RUN);
         let keyed = self.keys.len();
         let group =
             |(i, u): (usize, &Utterance)| u.key.filter(|_| keyed >= keys).unwrap_or(keyed + i / length);
         self.utterances.iter().enumerate().map(group).collect()
+    }
+
+    /// Words of each reference, and what the first hypothesis costs.
+    pub(super) fn plain(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.utterances.iter().map(|u| (u.reference, u.first.loss()))
     }
 
     /// The lists of the utterances for which `take` says so.
@@ -356,6 +363,7 @@ impl Tuner {
             spreads: problem.spreads(),
             utterances: problem.utterances.len(),
             left: problem.utterances.iter().filter(|u| u.list.is_none()).count(),
+            parts,
         }
     }
 
@@ -497,7 +505,7 @@ struct Sample {
 const RUN: usize = 50;
 
 /// Runs wanted of a set without keys: fewer make a rough interval.
-const RUNS: usize = 20;
+pub(super) const RUNS: usize = 20;
 
 #[cfg(test)]
 mod tests;

@@ -11,6 +11,7 @@ use super::beside::{Names, stem};
 use super::chunk::{Body, Chunk, Row};
 use super::kaldi;
 use super::known::{Format, Given};
+use super::shards::shards;
 use super::source::{Kept, Source};
 use crate::lines::{Decoded, Ending, Lines};
 use crate::{Error, Result};
@@ -42,10 +43,10 @@ impl Folder {
         };
         let words = found(&["words", "words_text", "text"]);
         let costs = [found(&["lm_cost", "lmwt", "lmwt.withlm"]), found(&["ac_cost", "acwt"])];
-        let espnet = files.iter().any(|name| name == "1best_recog");
+        let shards = shards(path);
         let source = match format {
-            Some(Format::Espnet) => FolderSource::espnet(path, kept)?,
-            None if espnet => FolderSource::espnet(path, kept)?,
+            Some(Format::Espnet) => FolderSource::shards(path, shards, kept)?,
+            None if !shards.is_empty() => FolderSource::shards(path, shards, kept)?,
             Some(Format::Kaldi) | None if words.is_some() && costs.iter().any(Option::is_some) => {
                 let [lm, am] = costs;
                 FolderSource::kaldi(path, vec![words, lm, am], given, kept)?
@@ -86,6 +87,10 @@ pub(super) struct FolderSource {
     /// By place (from 1) and kind: what is joined to the driver's lines.
     sides: Vec<Vec<Option<Keyed>>>,
     number: u64,
+    /// Folders of ESPnet2 to be read after this one.
+    shards: std::vec::IntoIter<PathBuf>,
+    /// Of the folders read: keys that no record had.
+    orphans: Vec<String>,
 }
 
 enum Driver {
@@ -101,7 +106,27 @@ impl FolderSource {
             |name: &Option<String>| name.as_ref().map(|name| Keyed::open(&path.join(name), kept)).transpose();
         let sides = vec![vec![None, open(&kinds[kaldi::LM])?, open(&kinds[kaldi::AM])?]];
         let folder = Arc::new(Folder { format: Format::Kaldi, kinds });
-        Ok(Self { format: Format::Kaldi, kept, folder, driver: Driver::Lines(driver), sides, number: 0 })
+        Ok(Self { sides, ..Self::new(folder, Driver::Lines(driver), kept) })
+    }
+
+    fn new(folder: Arc<Folder>, driver: Driver, kept: Kept) -> Self {
+        Self {
+            format: folder.format,
+            kept,
+            folder,
+            driver,
+            sides: Vec::new(),
+            number: 0,
+            shards: Vec::new().into_iter(),
+            orphans: Vec::new(),
+        }
+    }
+
+    /// The folders of a run in parallel, one after the other.
+    fn shards(path: &Path, shards: Vec<PathBuf>, kept: Kept) -> Result<Self> {
+        let mut shards = shards.into_iter();
+        let first = shards.next().unwrap_or_else(|| path.to_owned());
+        Ok(Self { shards, ..Self::espnet(&first, kept)? })
     }
 
     fn espnet(path: &Path, kept: Kept) -> Result<Self> {
@@ -122,7 +147,7 @@ impl FolderSource {
         }
         let kinds = ESPNET.iter().map(|name| Some((*name).to_owned())).collect();
         let folder = Arc::new(Folder { format: Format::Espnet, kinds });
-        Ok(Self { format: Format::Espnet, kept, folder, driver: Driver::Lines(driver), sides, number: 0 })
+        Ok(Self { sides, ..Self::new(folder, Driver::Lines(driver), kept) })
     }
 
     fn files(
@@ -151,7 +176,7 @@ impl FolderSource {
         }
         let folder = Arc::new(Folder { format: found, kinds: Vec::new() });
         let driver = Driver::Files(path.to_owned(), files.into_iter(), Some(found), given.clone());
-        Ok(Self { format: found, kept, folder, driver, sides: Vec::new(), number: 0 })
+        Ok(Self::new(folder, driver, kept))
     }
 
     pub fn next(&mut self) -> Option<Result<Chunk>> {
@@ -162,9 +187,18 @@ impl FolderSource {
         }
         loop {
             let Driver::Lines(source) = &mut self.driver else { return None };
-            let chunk = match source.next()? {
-                Ok(chunk) if chunk.body == Body::Between => continue,
-                other => other,
+            let chunk = match source.next() {
+                None => {
+                    let next = Self::espnet(&self.shards.next()?, self.kept);
+                    self.orphans = self.orphans();
+                    match next {
+                        Ok(next) => (self.driver, self.sides) = (next.driver, next.sides),
+                        Err(error) => return Some(Err(error)),
+                    }
+                    continue;
+                }
+                Some(Ok(chunk)) if chunk.body == Body::Between => continue,
+                Some(other) => other,
             };
             self.number += 1;
             return Some(chunk.and_then(|chunk| self.join(chunk)));
@@ -224,7 +258,7 @@ impl FolderSource {
             (left > 0)
                 .then(|| format!("{}: {left} keys belong to no list and were left out", side.path.display()))
         };
-        sides.filter_map(left).collect()
+        self.orphans.iter().cloned().chain(sides.filter_map(left)).collect()
     }
 }
 

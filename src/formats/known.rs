@@ -21,7 +21,7 @@ use crate::{Error, Result};
 /// | `nemo` | lines `TEXT<tab>SCORE` or `ID<tab>TEXT<tab>SCORE` | natural logs | SCORE | the manifest |
 /// | `wenet` | `wav ID`, lines `candidate SCORE TEXT` | natural logs | SCORE | `ID` |
 /// | `cued` | lines `ID AC LM NWORDS <s> TEXT </s>` | natural logs | AC + LM (`--list-lm-scale`) | `ID` |
-/// | `pocketsphinx` | lines `TEXT SCORE`, a file or up to a blank line | logs of base 1.0001 | SCORE | the file's name |
+/// | `pocketsphinx` | lines `TEXT SCORE`, a file or up to a blank line | logs of base 1.0001, shifted right by ten bits | SCORE | the file's name |
 /// | `espnet` | a folder: `{n}best_recog/text`, `score`, `token`, `token_int` | natural logs | score | the key |
 /// | `espnet1` | a member of `utts` in `data.json` | natural logs | `score` | the key |
 /// | `mlm` | a member of mlm-scoring's JSON, `hyp_N` | natural logs | `score` | the key |
@@ -168,7 +168,9 @@ impl Format {
                 weights.am, weights.lm, weights.words
             ),
             Self::Nbest1 | Self::Nbest2 => "score = 0.1024 x the list's, which are bytelogs".into(),
-            Self::Pocketsphinx => "score = 0.0001 x the list's, which are logs of base 1.0001".into(),
+            Self::Pocketsphinx => {
+                "score = 0.1024 x the list's, which are logs of base 1.0001 shifted by ten bits".into()
+            }
             Self::Cued => format!("score = {} am + {} lm", weights.am, weights.lm),
             Self::Moses => "score = the last number, natural log".into(),
             Self::Nemo | Self::Wenet | Self::Espnet | Self::Espnet1 | Self::Mlm => {

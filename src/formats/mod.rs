@@ -18,6 +18,7 @@ mod kaldi;
 mod known;
 mod moses;
 mod record;
+mod shards;
 mod slots;
 mod source;
 mod srilm;

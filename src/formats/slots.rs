@@ -18,7 +18,7 @@ pub(super) enum Unit {
     Log10,
     /// Decipher's: log10 p = b * 1024 / 10000.5 / ln 10.
     Bytelog,
-    /// Pocketsphinx's: a whole number, logarithm of base 1.0001.
+    /// Pocketsphinx's: a whole number, logarithm of base 1.0001 without its last ten bits.
     Sphinx,
 }
 
@@ -30,7 +30,7 @@ impl Unit {
             Self::Cost => -value,
             Self::Log10 => value * std::f64::consts::LN_10,
             Self::Bytelog => value * BYTELOG,
-            Self::Sphinx => value * 1.0001_f64.ln(),
+            Self::Sphinx => value * sphinx(),
         };
         if natural.is_finite() { natural } else { f64::NAN }
     }
@@ -42,7 +42,7 @@ impl Unit {
             Self::Cost => -natural,
             Self::Log10 => natural / std::f64::consts::LN_10,
             Self::Bytelog => natural / BYTELOG,
-            Self::Sphinx => (natural / 1.0001_f64.ln()).round(),
+            Self::Sphinx => (natural / sphinx()).round(),
         };
         // -0 is nobody's score; ten digits are what no format's users have more of.
         let value = value + 0.0;
@@ -235,6 +235,11 @@ pub(super) fn stranger() -> Error {
     Error::Internal("record, chunk and order do not belong together".to_owned())
 }
 
+/// ln p for one of pocketsphinx's steps: its search keeps logarithms shifted right by ten bits.
+fn sphinx() -> f64 {
+    1024.0 * 1.0001_f64.ln()
+}
+
 /// ln p for one bytelog.
 const BYTELOG: f64 = 1024.0 / 10_000.5;
 const MAX_HYPOTHESES: usize = 1 << 16;
@@ -251,7 +256,7 @@ mod tests {
             (Unit::Cost, 12.5, -12.5),
             (Unit::Log10, -2.0, -4.605_170_185_988_091),
             (Unit::Bytelog, -2034.0, -208.271_186_440_678),
-            (Unit::Sphinx, -10_000.0, -0.999_950_003_332_973),
+            (Unit::Sphinx, -10_000.0, -1_023.948_803_412_964),
         ] {
             assert!((unit.natural(value) - natural).abs() < 1e-9, "{unit:?} {}", unit.natural(value));
             let mut out = Vec::new();

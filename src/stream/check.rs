@@ -50,8 +50,8 @@ impl<'a> First<'a> {
             self.formula = true;
             if let Some(name) = record.clash() {
                 return Err(Error::Config(format!(
-                    "the lists have a feature `{name}` of their own, and so has this program: give the model another \
-                     name with NAME=FILE"
+                    "the lists have a feature `{name}` of their own, and so has this program: if they were rescored \
+                     before, take the lists of the recogniser; else rename it, or the model (NAME=FILE)"
                 )));
             }
             self.plan.rescorer.combination().check(&record.utterance)?;

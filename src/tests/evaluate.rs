@@ -249,6 +249,49 @@ fn a_model_that_knows_nothing_is_given_no_weight() {
     assert!(!rescored.stderr.contains("untuned"), "{}", rescored.stderr);
 }
 
+/// MBR decides only where lists that nothing was learnt on are better for it, unless it is asked for.
+#[test]
+fn mbr_is_used_where_it_helps_and_nowhere_else() {
+    let dir = Dir::new();
+    let lists = |reference: &str| -> String {
+        let list = |at: usize| {
+            // One text by itself, and three that agree on most words.
+            let texts = [("b b b", -1.0), ("a cat sat", -1.1), ("a cat sad", -1.15), ("a cat hat", -1.2)];
+            let hypotheses = texts.map(|(text, score)| json!({"text": text, "score": score}));
+            json!({"id": at.to_string(), "ref": reference, "hyps": hypotheses}).to_string() + "\n"
+        };
+        (0..60).map(list).collect()
+    };
+    for (reference, decision, says, rank) in [
+        ("a cat sat", "mbr", "better: rescore will use it", 2),
+        ("b b b", "best", "the greatest total decides", 1),
+    ] {
+        dir.write("lists", lists(reference));
+        let output =
+            dir.secondpass("tune --no-models --no-words --write t.toml lists".split(' ')).run().code(0);
+        assert!(output.stderr.contains("MBR") && output.stderr.contains(says), "{}", output.stderr);
+        let table: toml::Table = String::from_utf8(dir.read("t.toml")).expect("UTF-8").parse().expect("TOML");
+        assert_eq!(table["consensus"].as_str(), Some(decision));
+        assert_eq!(table["tuned"]["mbr_significant"].as_bool(), Some(decision == "mbr"));
+        let ranks = |flags: &str| {
+            let rescore = format!("rescore --no-models --weights t.toml lists{flags}");
+            let output = dir.secondpass(rescore.split(' ')).run().code(0);
+            assert!(
+                output
+                    .json()
+                    .iter()
+                    .all(|record| record["hyps"][0]["rank"] == output.json()[0]["hyps"][0]["rank"])
+            );
+            (output.json()[0]["hyps"][0]["rank"].as_u64(), output.stderr)
+        };
+        assert_eq!(ranks("").0, Some(rank));
+        assert_eq!(ranks(" --consensus best").0, Some(1));
+        // Asked for, it is done, and said.
+        let warned = ranks(" --consensus mbr").1.contains("found it no better");
+        assert_eq!(warned, decision == "best");
+    }
+}
+
 /// Features computed once serve many runs.
 #[test]
 fn tuning_on_rescored_lists_needs_no_models() {

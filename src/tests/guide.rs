@@ -35,10 +35,8 @@ fn every_command_of_the_guide_works() {
     dir.write("hyps/one.hyp", golden("pocketsphinx.hyp"));
     dir.write("nbest.txt", golden("moses.txt"));
 
-    let guide =
-        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/guide.md")).expect("the guide");
-    let mut commands = 0;
-    for line in guide.lines().filter_map(|line| line.strip_prefix("$ ")) {
+    let mut run_here = 0;
+    for line in &commands() {
         let (command, stdin) = match line.strip_prefix("recognizer | ") {
             Some(piped) => (piped.split(" | ").next().unwrap_or(piped), vosk.clone()),
             None => (line.split(" > ").next().unwrap_or(line), Vec::new()),
@@ -47,7 +45,24 @@ fn every_command_of_the_guide_works() {
         let run = dir.secondpass(arguments.split_whitespace()).stdin(stdin).run();
         assert_eq!(run.status.code(), Some(0), "{line}: {}", run.stderr);
         assert!(!run.stdout.is_empty() || arguments.contains("--output "), "{line}");
-        commands += 1;
+        run_here += 1;
     }
-    assert!(commands >= 10, "{commands} commands");
+    assert!(run_here >= 10, "{run_here} commands");
+}
+
+/// The commands of the guide, continued lines joined.
+pub fn commands() -> Vec<String> {
+    let guide = text().replace("\\\n", " ");
+    guide.lines().filter_map(|line| Some(line.strip_prefix("$ ")?.to_owned())).collect()
+}
+
+/// The guide's block of code that is fenced with `fence` and has `with` in it.
+pub fn block(fence: &str, with: &str) -> String {
+    let guide = text();
+    let mut blocks = guide.split(fence).skip(1).filter_map(|rest| rest.split("```").next());
+    blocks.find(|block| block.contains(with)).expect("a block of code").trim_start().to_owned()
+}
+
+fn text() -> String {
+    std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/guide.md")).expect("the guide")
 }

@@ -9,6 +9,7 @@ use crate::Result;
 use crate::combine::WORDS;
 use crate::eval::confidence::Outcomes;
 use crate::eval::report::{Bar, Example, Kind, Map, Oracles, Reliability, Report, Speaker, Tile, Tone};
+use crate::eval::significance::FEWEST;
 use crate::eval::{Bootstrap, Estimate, Oracle};
 
 /// Makes the page.
@@ -283,15 +284,24 @@ fn notes(summary: &Summary, arguments: &Args) -> Vec<String> {
         super::super::lists::Align::Levenshtein => "the fewest errors, as compute-wer and jiwer count",
         super::super::lists::Align::Sclite => "sclite's costs of 4, 3 and 3",
     };
-    vec![
+    let mut notes = vec![
         format!("{}: {how}.", summary.unit),
         format!(
             "Intervals: 95 %, {} resampled whole (Bisani and Ney 2004). p: matched-pairs sentence-segment word error test \
              (Gillick and Cox 1989), {} segments.",
             summary.groups, summary.test.segments
         ),
-        format!("Made by secondpass {}.", env!("CARGO_PKG_VERSION")),
-    ]
+    ];
+    // Else the whiskers of one chart would be drawn in two ways without a word.
+    if summary.speakers.len() < FEWEST && !summary.speakers.keys().all(Vec::is_empty) {
+        notes.push(format!(
+            "{} speakers are too few to learn on some and judge on others: where weights are learnt, the intervals are those \
+             of runs of neighbouring utterances, and narrower.",
+            summary.speakers.len()
+        ));
+    }
+    notes.push(format!("Made by secondpass {}.", env!("CARGO_PKG_VERSION")));
+    notes
 }
 
 /// Values of each weight on the map.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::super::messages::Messages;
 use crate::combine::{Combination, RANK, SCORE};
 use crate::config::Config;
-use crate::consensus::Calibration;
+use crate::consensus::{Calibration, Decision};
 use crate::eval::confidence;
 use crate::eval::{Comparison, Estimate, Measure, Scorer, Tuned, Verdict};
 use crate::nbest::{Name, Utterance};
@@ -54,17 +54,42 @@ pub fn set(config: &mut Config, tuned: &Tuned, names: &[String], models: &[Name]
     for lm in &mut config.lm {
         lm.weight = None;
     }
-    if found {
-        config.weights = names.iter().cloned().zip(tuned.weights.iter().copied()).collect();
-        // With weight 1 this is what counts anyhow; unsaid, the file also serves lists without it, with
-        // a warning, since the spread says what it was tuned on.
-        if matches!(names[0].as_str(), SCORE | RANK) && !models.is_empty() {
-            config.weights.remove(&names[0]);
-        }
-    } else {
-        config.weights = models.iter().map(|name| (name.to_string(), 0.0)).collect();
-    }
+    config.weights = weights(names, &tuned.weights, models, found);
     config.spread = names.iter().cloned().zip(tuned.spreads.iter().copied()).collect();
+}
+
+/// The weights by name; the first pass's, where those found are not to be used.
+pub fn weights(names: &[String], weights: &[f64], models: &[Name], found: bool) -> BTreeMap<String, f64> {
+    if !found {
+        return models.iter().map(|name| (name.to_string(), 0.0)).collect();
+    }
+    let mut out: BTreeMap<_, _> = names.iter().cloned().zip(weights.iter().copied()).collect();
+    // With weight 1 this is what counts anyhow; unsaid, the file also serves lists without it, with
+    // a warning, since the spread says what it was tuned on.
+    if matches!(names[0].as_str(), SCORE | RANK) && !models.is_empty() {
+        out.remove(&names[0]);
+    }
+    out
+}
+
+/// Says what MBR is worth and chooses the decision: the greatest total, unless MBR is better beyond doubt.
+pub fn decide(config: &mut Config, mbr: &Comparison, unit: &str, messages: &Messages) {
+    let Comparison { before, after, delta, .. } = mbr;
+    let [before, after, value, low, high] =
+        [before.value, after.value, delta.value, delta.low, delta.high].map(|rate| 100.0 * rate);
+    let (decision, says) = match () {
+        () if mbr.is_better() => (Decision::Mbr, "better: rescore will use it"),
+        () if low > 0.0 => (Decision::Best, "worse: the greatest total decides"),
+        () => (Decision::Best, "no significant gain: the greatest total decides"),
+    };
+    messages.say(&format!(
+        "MBR         {unit} {after:.2} % held out, by the greatest total {before:.2} %: {value:+.2} ({low:.2} to {high:.2}); {says}"
+    ));
+    config.consensus = Some(decision);
+    let round = |value: f64| toml::Value::Float((value * 1e2).round() / 1e2);
+    config.tuned.insert("mbr_difference".into(), round(value));
+    config.tuned.insert("mbr_difference_interval".into(), toml::Value::Array(vec![round(low), round(high)]));
+    config.tuned.insert("mbr_significant".into(), toml::Value::Boolean(mbr.is_better()));
 }
 
 /// What was measured, for people who read the file later.

@@ -43,12 +43,14 @@
 //! writing, and a foreign `rank` is replaced by ours.
 
 mod answer;
+mod features;
 mod names;
 mod npy;
 mod read;
 pub(in crate::formats) mod span;
 mod tensors;
 mod top;
+mod values;
 mod write;
 
 pub use answer::{Answer, AnswerWord, scores};

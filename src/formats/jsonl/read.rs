@@ -2,29 +2,30 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use serde::de::IgnoredAny;
 
+use super::features::Known;
 use super::names;
 use super::span::{Cursor, Span, elements, unescape};
 use super::tensors;
 use super::top::{Best, Top};
+use super::values::{due, finite, hash, is_number, number, string, token_ids, whole};
 use crate::formats::OwnNames;
 use crate::{Error, Hypothesis, Name, Result, Utterance};
 
 /// Reads records, keeping the names of their features from one to the next: one per thread.
 #[derive(Debug)]
 pub struct Reader {
-    own: OwnNames,
+    pub(super) own: OwnNames,
     /// Every key met as a feature. Lists repeat their keys in the same order, so the one after
     /// the last is looked at before the index is.
-    known: Vec<Known>,
-    index: HashMap<Box<[u8]>, usize>,
-    last: usize,
+    pub(super) known: Vec<Known>,
+    pub(super) index: HashMap<Box<[u8]>, usize>,
+    pub(super) last: usize,
     /// How each feature of the hypothesis in hand was named: see [`Reader::add`].
-    priorities: Vec<u16>,
-    clash: Option<String>,
+    pub(super) priorities: Vec<u16>,
+    pub(super) clash: Option<String>,
     /// Whether the confidences of the record in hand are probabilities, once it is known.
     probabilities: Option<bool>,
     /// The folder of tensors that are in files.
@@ -407,91 +408,6 @@ impl Reader {
         }
         Ok(())
     }
-
-    /// Where a list speaks of `logit_score` and `lm_score`, as pyctcdecode does, the second is
-    /// the sum of both parts: the score.
-    fn pyctcdecode(&mut self, features: &mut [(Name, f64)]) {
-        let named = |feature: &str, alias: u16| {
-            let mut all = features.iter().zip(&self.priorities);
-            all.position(|((name, _), priority)| &**name == feature && priority / 4 == alias)
-        };
-        let (Some(_), Some(lm)) = (named("am", 4), named("lm", 1)) else { return };
-        let known = self.known(b"score");
-        let score = self.known[known].name.clone();
-        if !features.iter().any(|(name, _)| *name == score) {
-            features[lm].0 = score;
-        }
-    }
-
-    /// Adds a feature, unless one of a better name has been read: `place` 0 is in `scores`, 1
-    /// `feat`, 2 `features`, 3 flat.
-    fn add(&mut self, features: &mut Vec<(Name, f64)>, known: usize, place: u16, value: f64) -> Result<()> {
-        let known = &self.known[known];
-        if known.clash {
-            self.clash.get_or_insert_with(|| known.name.to_string());
-        }
-        let priority = u16::from(known.alias) * 4 + place;
-        if let Some(at) = features.iter().position(|(name, _)| Arc::ptr_eq(name, &known.name)) {
-            if self.priorities[at] == priority {
-                let key = String::from_utf8_lossy(&known.key);
-                return Err(Error::record(format!("two features `{key}` in one hypothesis: keep one")));
-            }
-            if self.priorities[at] > priority {
-                self.priorities[at] = priority;
-                features[at].1 = value;
-            }
-            return Ok(());
-        }
-        if features.len() >= MAX_FEATURES {
-            return Err(Error::record(format!(
-                "more than {MAX_FEATURES} features in one hypothesis: drop some"
-            )));
-        }
-        features.push((known.name.clone(), value));
-        self.priorities.push(priority);
-        Ok(())
-    }
-
-    /// The number of a key in `known`.
-    fn known(&mut self, key: &[u8]) -> usize {
-        for guess in [self.last + 1, 0] {
-            if self.known.get(guess).is_some_and(|known| &*known.key == key) {
-                self.last = guess;
-                return guess;
-            }
-        }
-        if let Some(&found) = self.index.get(key) {
-            self.last = found;
-            return found;
-        }
-        let (name, alias) = match names::feature(key) {
-            Some((name, 0)) => (name.into(), 0),
-            // All names of one feature share its allocation: they are compared by address.
-            Some((name, alias)) => {
-                let first = self.known(name.as_bytes());
-                (self.known[first].name.clone(), alias)
-            }
-            None => (String::from_utf8_lossy(key).into(), 0),
-        };
-        let clash = self.own.contains(name.as_bytes());
-        let ours = key == b"total" || self.own.contains(key);
-        self.last = self.known.len();
-        self.index.insert(key.into(), self.last);
-        self.known.push(Known { key: key.into(), name, alias, ours, clash });
-        self.last
-    }
-}
-
-/// A key that names a feature.
-#[derive(Debug)]
-struct Known {
-    key: Box<[u8]>,
-    name: Name,
-    alias: u8,
-    /// In `scores` of our own records it is passed over.
-    ours: bool,
-    /// The feature is one that rescoring computes.
-    clash: bool,
 }
 
 /// Checks that the line is one JSON value, in UTF-8. Not bounded in depth: nothing here recurses.
@@ -534,84 +450,6 @@ fn order(hypotheses: &mut [Hypothesis], ranks: &[Option<u32>]) -> Result<Vec<(u3
     Ok(pairs)
 }
 
-/// A string unescaped; anything else as it is written.
-fn string(line: &[u8], span: Span) -> Vec<u8> {
-    let raw = span.of(line);
-    if raw.first() == Some(&b'"') { unescape(raw).into_owned() } else { raw.to_vec() }
-}
-
-/// Token ids: a list of numbers, or a string of them. What is no id becomes `u32::MAX`, which no
-/// vocabulary has, and so does what is too much.
-fn token_ids(line: &[u8], span: Span) -> Option<Arc<[u32]>> {
-    let one =
-        |raw: &[u8]| std::str::from_utf8(raw).ok().and_then(|text| text.parse().ok()).unwrap_or(u32::MAX);
-    let mut ids = Vec::new();
-    if span.first(line) == b'"' {
-        let text = unescape(span.of(line)).into_owned();
-        if !text.iter().all(|byte| byte.is_ascii_digit() || *byte == b' ') {
-            return None;
-        }
-        ids.extend(text.split(|&byte| byte == b' ').filter(|id| !id.is_empty()).take(MAX_IDS + 1).map(one));
-    } else {
-        let mut cursor = Cursor::new(line, span.start);
-        cursor.open(b'[').ok()?;
-        while cursor.item(b']').ok()?.is_some() {
-            let first = cursor.peek();
-            let value = cursor.value().ok()?;
-            if ids.is_empty() && !matches!(first, b'-' | b'0'..=b'9') {
-                return None;
-            }
-            if ids.len() <= MAX_IDS {
-                ids.push(one(value.of(line)));
-            }
-        }
-    }
-    if let Some(id) = ids.get_mut(MAX_IDS) {
-        *id = u32::MAX;
-    }
-    Some(ids.into())
-}
-
-/// The first 64 bits of a hash in hexadecimal digits.
-fn hash(text: &[u8]) -> Result<u64> {
-    let digits =
-        std::str::from_utf8(text).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_hexdigit()));
-    let number = digits.and_then(|text| u64::from_str_radix(text.get(..16)?, 16).ok());
-    number.ok_or_else(|| {
-        Error::record("the vocabulary's hash is not 16 or more hexadecimal digits: `inspect` prints it")
-    })
-}
-
-/// Whether a value that begins so is a number or null.
-fn is_number(first: u8) -> bool {
-    matches!(first, b'-' | b'0'..=b'9' | b'n')
-}
-
-/// A number's value; `NaN` for null and what is not finite.
-fn number(raw: &[u8]) -> f64 {
-    let value = std::str::from_utf8(raw).ok().and_then(|s| s.parse().ok());
-    finite(value.unwrap_or(f64::NAN))
-}
-
-/// The value of a member that is a score by its name.
-fn due(key: &[u8], at: usize, first: u8, raw: &[u8]) -> Result<f64> {
-    if is_number(first) {
-        return Ok(number(raw));
-    }
-    let key = String::from_utf8_lossy(key);
-    Err(Error::record(format!("`{key}` at byte {} is not a number: write one, or null", at + 1)))
-}
-
-fn finite(value: f64) -> f64 {
-    if value.is_finite() { value } else { f64::NAN }
-}
-
-fn whole(raw: &[u8]) -> Option<u32> {
-    std::str::from_utf8(raw).ok()?.parse().ok().filter(|&rank| rank > 0)
-}
-
 const MAX_HYPOTHESES: usize = 1 << 16;
-const MAX_FEATURES: usize = 1024;
-/// Token ids of one hypothesis.
-const MAX_IDS: usize = 1 << 16;
+pub(super) const MAX_FEATURES: usize = 1024;
 const MAX_KNOWN: usize = 4096;

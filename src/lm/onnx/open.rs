@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use super::cell::{self, CellKernel, Recognised, Stack};
-use super::Parts;
 use super::cuda;
 use super::cut::Cut;
 use super::graph::{Dtype, Edit, Graph, rewrite};
