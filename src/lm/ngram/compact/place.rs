@@ -94,6 +94,9 @@ pub(super) fn place(mut items: Sorted<Item>, shape: &Shape, space: &Space) -> io
     Ok(Some(full))
 }
 
+/// The lines written, and the numbers of n-grams and lines.
+type Lines = (Spool, (u64, u64));
+
 impl Full {
     /// Number of places, gaps counted.
     pub(super) fn all(&self, shape: &Shape) -> u64 {
@@ -118,8 +121,8 @@ impl Full {
         Ok(())
     }
 
-    /// The lines, and the numbers of n-grams and lines; the places; and the columns.
-    pub(super) fn parts(self) -> ((Spool, (u64, u64)), Sorter<Placed>, [column::Writer; 2]) {
+    /// The lines; the places; and the columns.
+    pub(super) fn parts(self) -> (Lines, Sorter<Placed>, [column::Writer; 2]) {
         ((self.lines, (self.count, self.lines_count)), self.places, [self.probs, self.backoffs])
     }
 

@@ -90,7 +90,7 @@ fn tables(bytes: &[u8], model: &Tables) -> Result<Vec<u64>, String> {
     let words = counts[0];
     // Of the order below: which places are n-grams that others end with.
     let mut extends = vec![false; words as usize];
-    for word in 0..words as usize {
+    for (word, extends) in extends.iter_mut().enumerate() {
         let at = model.unigrams.start + word * tables::UNIGRAM;
         let [prob, backoff, number, other] =
             [0, 4, 8, 12].map(|offset| f32::from_bits(half(bytes, at + offset)));
@@ -98,7 +98,7 @@ fn tables(bytes: &[u8], model: &Tables) -> Result<Vec<u64>, String> {
         if prob.is_nan() || !backoff.is_finite() || numbers != [number, other].map(f32::to_bits) {
             return Err(fault(1));
         }
-        extends[word] = prob.is_sign_positive();
+        *extends = prob.is_sign_positive();
     }
     for (at, level) in model.levels.iter().enumerate() {
         let section = 2 + 3 * at;

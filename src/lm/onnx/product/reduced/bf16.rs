@@ -32,7 +32,7 @@ mod x86 {
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512bf16,fma")]
     pub fn run<E: Epilogue>(block: &Block<'_>, epilogue: &mut E) {
         use std::arch::x86_64::{
-            __m512bh, _mm512_dpbf16_ps, _mm512_loadu_si512, _mm512_set1_epi32, _mm512_setzero_ps,
+            __m512bh, __m512i, _mm512_dpbf16_ps, _mm512_loadu_si512, _mm512_set1_epi32, _mm512_setzero_ps,
             _mm512_storeu_ps,
         };
 
@@ -47,12 +47,17 @@ mod x86 {
                 #[allow(unsafe_code)]
                 let [one, two]: [__m512bh; 2] = unsafe {
                     let line = |at: usize| _mm512_loadu_si512(lines[at].0.as_ptr().cast());
-                    [std::mem::transmute(line(0)), std::mem::transmute(line(1))]
+                    [
+                        std::mem::transmute::<__m512i, __m512bh>(line(0)),
+                        std::mem::transmute::<__m512i, __m512bh>(line(1)),
+                    ]
                 };
                 for row in 0..ROWS {
                     // SAFETY: as above.
                     #[allow(unsafe_code)]
-                    let pair: __m512bh = unsafe { std::mem::transmute(_mm512_set1_epi32(words[row] as i32)) };
+                    let pair: __m512bh = unsafe {
+                        std::mem::transmute::<__m512i, __m512bh>(_mm512_set1_epi32(words[row] as i32))
+                    };
                     left[row] = _mm512_dpbf16_ps(left[row], pair, one);
                     right[row] = _mm512_dpbf16_ps(right[row], pair, two);
                 }
