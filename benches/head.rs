@@ -15,7 +15,7 @@ fn output_layer(criterion: &mut Criterion) {
         // Small enough for nobody to call the logits broken, different enough to be no constant.
         let number = |at: usize| ((at.wrapping_mul(2_654_435_761) >> 7) % 2_001) as f32 / 1e4 - 0.1;
         let weight = |token: usize, k: usize| number(token * width + k);
-        let starts = |token: usize| token % 2 == 0;
+        let starts = |token: usize| token.is_multiple_of(2);
         let head = |precision| Head::pack_in(precision, width, vocabulary, weight, number, starts);
         let all = [Precision::F32, Precision::Bf16, Precision::Int8];
         let heads = all.map(|precision| (precision, head(precision)));
