@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# One table for each set of lists: first pass, with the shipped n-gram, with the shipped LSTM, with both, with
-# both decided by MBR and by ROVER, and the oracle. Weights are tuned on one half and measured on the other, and the
+# One table for each set of lists: first pass, with the shipped n-gram, with the shipped LSTM, with both (weights of their
+# own, and mixed as shipped), with the mixture decided by MBR and by ROVER, and the oracle. At the end all sets in one table. Weights are tuned on one half and measured on the other, and the
 # reverse: every utterance counts once, none was learnt from. Halves are speakers where they are known, else
 # blocks of 50 consecutive utterances, alternating.
 #   SECONDPASS_DATA=... benches/sets.sh [LISTS..]
@@ -11,7 +11,8 @@ program=${SECONDPASS:-target/release/secondpass}
 cache=${SECONDPASS_CACHE:-target/sets}
 mkdir -p "$cache"
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+summary=$(mktemp)
+trap 'rm -rf "$work" "$summary"' EXIT
 [[ $# -gt 0 ]] || set -- "$SECONDPASS_DATA"/nbest/*.jsonl
 
 split() { # LISTS: two halves
@@ -29,21 +30,22 @@ PYTHON
 }
 
 row() { # NAME FEATURES [FLAGS of rescore]
-  local name=$1 features=$2 kept=0 learn test
+  local name=$1 features=$2 kept=0 learn test options=()
+  [[ $features == *,mix ]] && options=(--no-words) # as the shipped weight was tuned
   shift 2
   : >"$work/out.jsonl"
   for pair in "a b" "b a"; do
     read -r learn test <<<"$pair"
     if [[ ! -e $work/$features.$learn.toml ]]; then
-      "$program" tune --no-models --features "$features" "$work/$learn.jsonl" --force --quiet --write "$work/$features.$learn.toml"
+      "$program" tune --no-models --features "$features" "${options[@]}" "$work/$learn.jsonl" --force --quiet --write "$work/$features.$learn.toml"
     fi
     grep -q 'significant = true' "$work/$features.$learn.toml" || kept=$((kept + 1))
     "$program" rescore --no-models --weights "$work/$features.$learn.toml" "$@" --quiet "$work/$test.jsonl" >>"$work/out.jsonl"
   done
   "$program" eval "$work/out.jsonl" --resamples 10000 --json >"$work/eval.json"
-  python3 - "$work/eval.json" "$name" "$kept" <<'PYTHON'
+  python3 - "$work/eval.json" "$name" "$kept" "$work/rows" <<'PYTHON'
 import json, sys
-path, name, kept = sys.argv[1:]
+path, name, kept, rows = sys.argv[1:]
 e = json.load(open(path))
 def interval(v): return f"({100 * v['low']:.2f} to {100 * v['high']:.2f})"
 if name == "first pass":
@@ -54,8 +56,15 @@ else:
     d = e["intervals"]["difference"]
     p = e["matched_pairs"]["p"]
     says = {"0": "use", "1": "use in one half", "2": "keep the first pass"}[kept]
-    print(f"| {name} | {100 * e['after']['rate']:.2f} {interval(e['intervals']['after'])} | {100 * d['value']:+.2f} {interval(d)} | "
-          f"{'< 0.001' if p < 0.001 else f'{p:.3f}'} | {says} |")
+    p = "< 0.001" if p < 0.001 else f"{p:.3f}"
+    after = f"{100 * e['after']['rate']:.2f}"
+    print(f"| {name} | {after} {interval(e['intervals']['after'])} | {100 * d['value']:+.2f} {interval(d)} | {p} | {says} |")
+    with open(rows, "a") as out:
+        if name == "with both, mixed":
+            before = f"{100 * e['before']['rate']:.2f} {interval(e['intervals']['before'])}"
+            print(json.dumps({"first": before, "oracle": f"{100 * e['oracle'][-1]['rate']:.2f}", "p": p, "says": says,
+                              "difference": f"{100 * d['value']:+.2f} {interval(d)}"}), file=out)
+        print(json.dumps({name: after}), file=out)
 PYTHON
 }
 
@@ -88,7 +97,23 @@ for lists in "$@"; do
   row "with the n-gram" "$base,ngram"
   row "with the LSTM" "$base,rnnlm"
   row "with both" "$base,ngram,rnnlm"
-  row "with both, MBR" "$base,ngram,rnnlm" --consensus mbr
-  row "with both, ROVER" "$base,ngram,rnnlm" --consensus rover
+  row "with both, mixed" "$base,mix"
+  row "with both, mixed, MBR" "$base,mix" --consensus mbr
+  row "with both, mixed, ROVER" "$base,mix" --consensus rover
   row "oracle" "$base,ngram"
+  python3 - "$work/rows" "$name" >>"$summary" <<'PYTHON'
+import json, sys
+path, name = sys.argv[1:]
+got = {}
+for line in open(path):
+    got.update(json.loads(line))
+columns = ["first", "with the n-gram", "with the LSTM", "with both", "with both, mixed", "difference", "p",
+           "with both, mixed, MBR", "with both, mixed, ROVER", "oracle", "says"]
+print(f"| {name} | " + " | ".join(got[column] for column in columns) + " |")
+PYTHON
 done
+
+echo
+echo "| | first pass | n-gram | LSTM | both | both, mixed | difference | p | MBR | ROVER | oracle | \`tune\` says |"
+echo "|---|---|---|---|---|---|---|---|---|---|---|---|"
+cat "$summary"
