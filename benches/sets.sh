@@ -24,14 +24,17 @@ sessions = sorted({record.get("session") for record, _ in records} - {None})
 first = set(sessions[::2])
 with open(f"{folder}/a.jsonl", "w", encoding="utf-8") as a, open(f"{folder}/b.jsonl", "w", encoding="utf-8") as b:
     for number, (record, line) in enumerate(records):
+        # The mixture's score as one of the list's own: `tune` weighs those.
+        for hypothesis in record["hyps"]:
+            hypothesis["scores"]["mixed"] = hypothesis["scores"]["mix"]
         half = record["session"] in first if sessions else number // 50 % 2 == 0
-        (a if half else b).write(line)
+        (a if half else b).write(json.dumps(record, ensure_ascii=False) + "\n")
 PYTHON
 }
 
 row() { # NAME FEATURES [FLAGS of rescore]
   local name=$1 features=$2 kept=0 learn test options=()
-  [[ $features == *,mix ]] && options=(--no-words) # as the shipped weight was tuned
+  [[ $features == *,mixed ]] && options=(--no-words) # as the shipped weight was tuned
   shift 2
   : >"$work/out.jsonl"
   for pair in "a b" "b a"; do
@@ -97,9 +100,9 @@ for lists in "$@"; do
   row "with the n-gram" "$base,ngram"
   row "with the LSTM" "$base,rnnlm"
   row "with both" "$base,ngram,rnnlm"
-  row "with both, mixed" "$base,mix"
-  row "with both, mixed, MBR" "$base,mix" --consensus mbr
-  row "with both, mixed, ROVER" "$base,mix" --consensus rover
+  row "with both, mixed" "$base,mixed"
+  row "with both, mixed, MBR" "$base,mixed" --consensus mbr
+  row "with both, mixed, ROVER" "$base,mixed" --consensus rover
   row "oracle" "$base,ngram"
   python3 - "$work/rows" "$name" >>"$summary" <<'PYTHON'
 import json, sys
