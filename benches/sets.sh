@@ -26,7 +26,8 @@ with open(f"{folder}/a.jsonl", "w", encoding="utf-8") as a, open(f"{folder}/b.js
     for number, (record, line) in enumerate(records):
         # The mixture's score as one of the list's own: `tune` weighs those.
         for hypothesis in record["hyps"]:
-            hypothesis["scores"]["mixed"] = hypothesis["scores"]["mix"]
+            if "mix" in hypothesis.get("scores", {}):
+                hypothesis["scores"]["mixed"] = hypothesis["scores"]["mix"]
         half = record["session"] in first if sessions else number // 50 % 2 == 0
         (a if half else b).write(json.dumps(record, ensure_ascii=False) + "\n")
 PYTHON
