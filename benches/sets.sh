@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# One table for each set of lists: first pass, with the shipped n-gram, with the shipped LSTM, with both, with
-# both decided by MBR and by ROVER, what `tune` makes of both when it is free to do no harm, and the oracle.
-# Weights are tuned on one half and measured on the other, and the reverse: every utterance counts once, none
+# One table for each set of lists: first pass, with the shipped n-gram, with the shipped LSTM, with both (weights of
+# their own, and mixed as shipped), with the mixture decided by MBR and by ROVER, what `tune` makes of it when it is
+# free to do no harm, and the oracle; at the end all sets in one table. Weights are tuned on one half and measured on the other, and the reverse: every utterance counts once, none
 # was learnt from. Halves are speakers where they are known, else blocks of 50 consecutive utterances, alternating.
 # Translations (moses-*) are measured by BLEU, held out in five folds.
 #   SECONDPASS_DATA=... benches/sets.sh [LISTS..]
@@ -12,7 +12,8 @@ program=${SECONDPASS:-target/release/secondpass}
 cache=${SECONDPASS_CACHE:-target/sets}
 mkdir -p "$cache"
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+summary=$(mktemp)
+trap 'rm -rf "$work" "$summary"' EXIT
 [[ $# -gt 0 ]] || set -- "$SECONDPASS_DATA"/nbest/*.jsonl
 
 split() { # LISTS: two halves
@@ -27,15 +28,21 @@ known = sorted({speaker(record) for record, _ in records} - {None})
 first = set(known[::2])
 with open(f"{folder}/a.jsonl", "w", encoding="utf-8") as a, open(f"{folder}/b.jsonl", "w", encoding="utf-8") as b:
     for number, (record, line) in enumerate(records):
+        # The mixture's score as one of the list's own: `tune` weighs those.
+        for hypothesis in record["hyps"]:
+            if "mix" in hypothesis.get("scores", {}):
+                hypothesis["scores"]["mixed"] = hypothesis["scores"]["mix"]
         half = speaker(record) in first if known else number // 50 % 2 == 0
-        (a if half else b).write(line)
+        (a if half else b).write(json.dumps(record, ensure_ascii=False) + "\n")
 PYTHON
 }
 
 learn() { # FEATURES HALF [--force]: weights of that half
   local to="$work/$1.$2${3:-}.toml"
   if [[ ! -e $to ]]; then
-    "$program" tune --no-models --features "$1" "$work/$2.jsonl" "${speakers[@]}" "${@:3}" --quiet --write "$to"
+    local options=()
+    [[ $1 != *,mixed ]] || options=(--no-words) # as the shipped weight was tuned
+    "$program" tune --no-models --features "$1" "${options[@]}" "$work/$2.jsonl" "${speakers[@]}" "${@:3}" --quiet --write "$to"
   fi
   echo "$to"
 }
@@ -52,9 +59,9 @@ row() { # NAME FEATURES force|free [FLAGS of rescore]
     "$program" rescore --no-models --weights "$weights" "$@" --quiet "$work/$test.jsonl" >>"$work/out.jsonl"
   done
   "$program" eval "$work/out.jsonl" "${speakers[@]}" --resamples 10000 --json >"$work/eval.json"
-  python3 - "$work/eval.json" "$name" "${says[@]}" <<'PYTHON'
+  python3 - "$work/eval.json" "$work/rows" "$name" "${says[@]}" <<'PYTHON'
 import json, sys, tomllib
-path, name, *files = sys.argv[1:]
+path, rows, name, *files = sys.argv[1:]
 e = json.load(open(path))
 tuned = [tomllib.load(open(file, "rb")) for file in files]
 def interval(v): return f"({100 * v['low']:.2f} to {100 * v['high']:.2f})"
@@ -71,8 +78,16 @@ else:
     says = "" if "ROVER" in name else ["do not use", "use in one half", "use"][used]
     if name.startswith("as "):
         says = ", ".join("{} {}".format("both" if t["tuned"]["used"] else "first pass", t.get("consensus", "best")) for t in tuned)
-    print(f"| {name} | {100 * e['after']['rate']:.2f} {interval(e['intervals']['after'])} | {100 * d['value']:+.2f} {interval(d)} | "
-          f"{'< 0.001' if p < 0.001 else f'{p:.3f}'} | {says} |")
+    p = "< 0.001" if p < 0.001 else f"{p:.3f}"
+    after = f"{100 * e['after']['rate']:.2f}"
+    difference = f"{100 * d['value']:+.2f} {interval(d)}"
+    print(f"| {name} | {after} {interval(e['intervals']['after'])} | {difference} | {p} | {says} |")
+    with open(rows, "a") as out:
+        if name == "with both, mixed":
+            before = f"{100 * e['before']['rate']:.2f} {interval(e['intervals']['before'])}"
+            oracle = f"{100 * e['oracle'][-1]['rate']:.2f}"
+            print(json.dumps({"first": before, "oracle": oracle, "p": p, "says": says, "difference": difference}), file=out)
+        print(json.dumps({name: after}), file=out)
 PYTHON
 }
 
@@ -128,8 +143,24 @@ for lists in "$@"; do
   row "with the n-gram" "$base,ngram" force "${best[@]}"
   row "with the LSTM" "$base,rnnlm" force "${best[@]}"
   row "with both" "$base,ngram,rnnlm" force "${best[@]}"
-  row "with both, MBR" "$base,ngram,rnnlm" force --consensus mbr
-  row "with both, ROVER" "$base,ngram,rnnlm" force --consensus rover
-  row "as \`tune\` decides" "$base,ngram,rnnlm" free
+  row "with both, mixed" "$base,mixed" force "${best[@]}"
+  row "with both, mixed, MBR" "$base,mixed" force --consensus mbr
+  row "with both, mixed, ROVER" "$base,mixed" force --consensus rover
+  row "as \`tune\` decides" "$base,mixed" free
   row "oracle" "$base,ngram" force "${best[@]}"
+  python3 - "$work/rows" "$name" >>"$summary" <<'PYTHON'
+import json, sys
+path, name = sys.argv[1:]
+got = {}
+for line in open(path):
+    got.update(json.loads(line))
+columns = ["first", "with the n-gram", "with the LSTM", "with both", "with both, mixed", "difference", "p",
+           "with both, mixed, MBR", "with both, mixed, ROVER", "as `tune` decides", "oracle", "says"]
+print(f"| {name} | " + " | ".join(got[column] for column in columns) + " |")
+PYTHON
 done
+
+echo
+echo "| | first pass | n-gram | LSTM | both | both, mixed | difference | p | MBR | ROVER | as \`tune\` decides | oracle | \`tune\` says |"
+echo "|---|---|---|---|---|---|---|---|---|---|---|---|---|"
+cat "$summary"

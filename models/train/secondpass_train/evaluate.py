@@ -90,12 +90,14 @@ def spread(lines: list, count: int) -> list:
 
 
 def perplexity(model, held: Held) -> Perplexity:
-    """Under a PyTorch model; it need not be on the processor."""
-    was_training = model.training
+    """Under a PyTorch model, in float32 as it is exported; it need not be on the processor."""
+    was_training, precision = model.training, model.precision
     model.eval()
+    model.precision = None
     with torch.no_grad():
         result = _summed(held, model.shape.vocabulary, lambda *batch: _log_probability(model, *batch))
     model.train(was_training)
+    model.precision = precision
     return result
 
 

@@ -126,11 +126,12 @@ class _CrossEntropy(torch.autograd.Function):
             wanted = targets[part].unsqueeze(1)
             # In place once it is float32: this is the largest tensor of the whole step.
             logits = torch.mm(block, transposed).to(hidden.dtype).add_(bias)
-            logs = torch.log_softmax(logits, dim=1)
-            loss -= logs.gather(1, wanted).double().sum()
-            grad = logs.exp_()
+            # One exponential a logit. What is less likely than the smallest float counts as that in the
+            # loss; its gradient is exact all the same.
+            grad = torch.softmax(logits, dim=1)
+            likely = grad.gather(1, wanted)
+            loss -= likely.clamp_min_(torch.finfo(grad.dtype).tiny).double().log_().sum()
             grad.scatter_add_(1, wanted, grad.new_full(wanted.shape, -1.0))
-            grad.mul_(1.0 / rows)
             grad_bias.add_(grad.sum(0))
             grad = grad.to(precision)
             grad_hidden[part] = torch.mm(grad, multiplied)
@@ -139,12 +140,14 @@ class _CrossEntropy(torch.autograd.Function):
             else:
                 grad_matrix.add_(torch.mm(grad.t(), block))
         ctx.save_for_backward(grad_hidden, grad_matrix, grad_bias)
+        ctx.rows = rows
         return (loss / rows).to(hidden.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
         grad_hidden, grad_matrix, grad_bias = ctx.saved_tensors
+        grad = grad / ctx.rows
         return grad_hidden * grad, grad_matrix * grad, grad_bias * grad, None, None
 
 

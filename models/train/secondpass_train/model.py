@@ -103,7 +103,7 @@ class LanguageModel(nn.Module):
         return nn.functional.dropout(values, self.dropout, self.training)
 
     def _affine(self, values, matrix, bias):
-        """values [T, N, E] times matrix [R, E] transposed, plus bias: [T, N, R]."""
+        """values [.., E] times matrix [R, E] transposed, plus bias: [.., R]."""
         rows = values.reshape(-1, values.shape[-1])
         if self.precision in (None, rows.dtype):
             product = torch.addmm(bias, rows, matrix.t())
@@ -136,14 +136,23 @@ class Recurrent(LanguageModel):
         self._initialise()
 
     def hiddens(self, tokens, state, keep):
-        flow = nn.functional.embedding(tokens, self.embedding)
-        after = []
+        flow, after = tokens, []
         for layer in range(self.shape.layers):
-            flow = self._dropped(flow)
-            inputs = self._affine(flow, self.input_matrices[layer], self.biases[layer])
+            inputs = self._inputs(layer, flow)
             flow, parts = self._recurrence(layer, inputs, [part[layer] for part in state], keep)
             after.append(parts)
         return self._dropped(flow), [torch.stack(parts) for parts in zip(*after)]
+
+    def _inputs(self, layer, flow):
+        matrix, bias = self.input_matrices[layer], self.biases[layer]
+        if layer:
+            return self._affine(self._dropped(flow), matrix, bias)
+        if flow.is_cuda or (self.training and self.dropout):
+            return self._affine(self._dropped(nn.functional.embedding(flow, self.embedding)), matrix, bias)
+        # A batch has each token several times: each is multiplied once, forward and back.
+        distinct, places = flow.unique(return_inverse=True)
+        table = self._affine(nn.functional.embedding(distinct, self.embedding), matrix, bias)
+        return nn.functional.embedding(places, table)
 
     def _recurrence(self, layer, inputs, state, keep):
         matrix = self.recurrent_matrices[layer]

@@ -52,6 +52,6 @@ class Settings:
     patience: int = _option(4, "looks without improvement after which to stop; 0: never")
     dev_sentences: int = _option(1000, "held-out sentences looked at during training")
     device: str = _option("auto", "cpu, cuda, cuda:N; auto: CUDA where there is one")
-    precision: str = _option("auto", "of matrix products; auto: bfloat16 on CUDA, else float32", PRECISIONS)
+    precision: str = _option("auto", "of matrix products; auto: bfloat16 on CUDA and processors with an instruction for it, else float32", PRECISIONS)
     threads: int = _option(2, "CPU threads")
     seed: int = _option(1, "of every random choice")

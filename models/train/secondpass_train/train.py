@@ -149,7 +149,12 @@ def _device(name: str) -> torch.device:
 
 
 def _precision(name: str, device: torch.device) -> torch.dtype | None:
-    """bfloat16 was slower than float32 on the processors tried: there it is used only if asked for."""
-    if name == "bfloat16" or (name == "auto" and device.type == "cuda"):
+    if name == "bfloat16" or (name == "auto" and (device.type == "cuda" or _multiplies_bfloat16())):
         return torch.bfloat16
     return None
+
+
+def _multiplies_bfloat16() -> bool:
+    """Whether the processor has an instruction for it; without one bfloat16 is slower than float32."""
+    asked = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, name, lambda: False)() for name in asked)

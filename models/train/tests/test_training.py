@@ -11,9 +11,11 @@ import numpy
 import torch
 
 import corpus
-from secondpass_train import checkpoint, export, kernels, prepare, scoring, tokenizer, train
+from secondpass_train import checkpoint, evaluate, export, kernels, model, prepare, scoring, tokenizer, train
 from secondpass_train.__main__ import main
 from secondpass_train.batches import Corpus, Position
+from secondpass_train.evaluate import Held
+from secondpass_train.model import Shape
 from secondpass_train.schedule import learning_rate
 
 
@@ -198,6 +200,43 @@ class Losses(unittest.TestCase):
         full = kernels.cross_entropy(hidden, matrix, bias, targets)
         torch.testing.assert_close(sampled, full)
 
+    def test_gradients_are_those_of_pytorchs_own_lstm(self):
+        for precision, tolerance in ((None, 1e-9), (torch.bfloat16, 3e-2)):
+            torch.manual_seed(1)
+            kind = torch.float64 if precision is None else torch.float32
+            made = model.make(Shape(11, 8, 1, "lstm")).to(kind)
+            made.precision = precision
+            # Far from the start, where all gradients are small.
+            for parameter in made.parameters():
+                torch.nn.init.normal_(parameter, std=0.5)
+            # Eleven tokens in 35 places: each occurs several times.
+            tokens, targets = torch.randint(11, (7, 5)), torch.randint(11, (7, 5))
+            keep = torch.ones(7, 5, 1, dtype=kind)
+            loss, _ = made.loss(tokens, targets, made.start(5), keep)
+            loss.backward()
+            expected, gradients = _by_pytorch(made, tokens, targets)
+            torch.testing.assert_close(loss.double(), expected.double(), rtol=tolerance, atol=0)
+            for name, parameter in made.named_parameters():
+                apart = (parameter.grad - gradients[name]).norm() / gradients[name].norm()
+                self.assertLess(apart.item(), tolerance, (precision, name))
+
+    def test_a_target_of_no_probability_has_a_gradient(self):
+        hidden = torch.tensor([[1.0]], requires_grad=True)
+        matrix = torch.tensor([[500.0], [-500.0]])
+        loss = kernels.cross_entropy(hidden, matrix, torch.zeros(2), torch.tensor([1]))
+        loss.backward()
+        self.assertTrue(torch.isfinite(loss).item())
+        self.assertEqual(hidden.grad.item(), 1000.0)
+
+    def test_held_out_text_is_looked_at_in_float32(self):
+        torch.manual_seed(1)
+        made = model.make(Shape(11, 16, 1, "lstm"))
+        held = Held([numpy.array([5, 6, 7, 2])], 3)
+        exact = evaluate.perplexity(made, held).log_probability
+        made.precision = torch.bfloat16
+        self.assertEqual(evaluate.perplexity(made, held).log_probability, exact)
+        self.assertEqual(made.precision, torch.bfloat16)
+
     def test_schedules(self):
         for name in ("cosine", "plateau", "constant"):
             self.assertAlmostEqual(learning_rate(name, 2.0, 0.1, 0.05, 0), 1.0)
@@ -217,6 +256,31 @@ class Perplexities(unittest.TestCase):
         self.assertAlmostEqual(of(0, 0).per_word, numpy.exp(2.0))
         # Three characters and an end, each one of 154,999.
         self.assertAlmostEqual(of(1, 3).spelled, numpy.exp((10.0 + 4 * numpy.log(154_999)) / 5), places=3)
+
+
+def _by_pytorch(made, tokens, targets):
+    """The loss and its gradients by torch.nn.LSTM and autograd."""
+    size = made.shape.hidden
+    plain = torch.nn.LSTM(size, size).to(made.embedding.dtype)
+    # Rows i, o, f, c here; i, f, c, o there.
+    order = torch.cat([torch.arange(size) + block * size for block in (0, 2, 3, 1)])
+    ours = {
+        "input_matrices.0": plain.weight_ih_l0,
+        "recurrent_matrices.0": plain.weight_hh_l0,
+        "biases.0": plain.bias_ih_l0,
+    }
+    with torch.no_grad():
+        plain.bias_hh_l0.zero_()
+        for name, parameter in ours.items():
+            parameter.copy_(made.get_parameter(name)[order])
+    embedding = made.embedding.detach().clone().requires_grad_()
+    bias = made.output_bias.detach().clone().requires_grad_()
+    hiddens, _ = plain(torch.nn.functional.embedding(tokens, embedding))
+    logits = hiddens @ embedding.t() + bias
+    loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
+    loss.backward()
+    gradients = {name: parameter.grad[order.argsort()] for name, parameter in ours.items()}
+    return loss.detach(), {**gradients, "embedding": embedding.grad, "output_bias": bias.grad}
 
 
 def _quietly(function, *arguments):
