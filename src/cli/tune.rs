@@ -143,6 +143,12 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
     let models = rescorer.combination().models.clone();
     outcome::set(&mut config, &tuned, &names, &models, good || arguments.force);
     config.tuned = outcome::facts(&tuned, arguments.unit(), good || arguments.force);
+    // Before anything ranks the lists: their words are known in first-pass order.
+    if !config.lm.is_empty() {
+        let (weighted, scoring) = (|config: &Config| arguments.models.builder(config), &arguments.scoring);
+        config.tail =
+            features::tail(&config, &utterances, sheets, arguments.folds, scoring, &weighted, messages)?;
+    }
     let tuning = decision::Tuning {
         tuner: &tuner,
         problem: &problem,
@@ -164,10 +170,6 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
     let markers = rescorer.markers();
     config.confidence = Some(outcome::calibrate(&mut utterances, &combination, markers, &mut scorer));
     outcome::confidence(&config, messages);
-    if !config.lm.is_empty() {
-        let weighted = |config: &Config| arguments.models.builder(config);
-        config.tail = features::tail(&config, &utterances, sheets, &weighted, messages)?;
-    }
     if let Some(path) = &arguments.write {
         config.save(path)?;
         messages.say(&format!("wrote {}", path.display()));

@@ -5,7 +5,7 @@ use std::task::Poll;
 use std::time::Instant;
 
 use super::features::{self, View};
-use super::race::{Next, Race};
+use super::race::Race;
 use super::sheet::Sheet;
 use super::{Carries, Shared};
 use crate::lm::{Job, Scorer, Scores, Slot};
@@ -85,7 +85,7 @@ enum Contest {
     /// What is known without the racers is not there yet.
     Before(Sheet),
     Running(Box<Race>),
-    /// The winner is known, and not everything was scored: whether each hypothesis was.
+    /// The winner is known before everything is: whether each hypothesis is.
     Decided(Vec<bool>),
 }
 
@@ -221,36 +221,42 @@ impl Flight {
             }
         };
         let parts = &self.parts;
-        race.reveal(|sheet, lm, word, before| {
-            let reading = sheet.readings[lm].as_ref()?;
-            match (&parts[lm].answer, parts[lm].slot) {
-                (Answer::Done(Scores::Nodes { ln, boundary, .. }), _) => {
-                    reading.value(word, before, ln, boundary)
+        loop {
+            let lacking = race.reveal(|sheet, lm, word, before| {
+                let reading = sheet.readings[lm].as_ref()?;
+                match (&parts[lm].answer, parts[lm].slot) {
+                    (Answer::Done(Scores::Nodes { ln, boundary, .. }), _) => {
+                        reading.value(word, before, ln, boundary)
+                    }
+                    (Answer::Pending, Some(slot)) => {
+                        let known = members[lm].scorer.known(slot)?;
+                        reading.value(word, before, known.ln, known.boundary)
+                    }
+                    _ => None,
                 }
-                (Answer::Pending, Some(slot)) => {
-                    let known = members[lm].scorer.known(slot)?;
-                    reading.value(word, before, known.ln, known.boundary)
-                }
-                _ => None,
-            }
-        });
-        match race.next() {
-            Next::Score(wanted) => {
+            });
+            if let Some(wanted) = lacking {
                 self.focus(&race.sheet, &wanted, members);
                 self.contest = Contest::Running(race);
+                return;
             }
-            Next::Decided => {
-                for ((at, part), member) in self.parts.iter_mut().enumerate().zip(members) {
-                    let (true, Some(slot)) = (racing(at, part, &race.sheet), part.slot) else { continue };
-                    if let Some(known) = member.scorer.known(slot) {
-                        let (ln, boundary) = (known.ln.to_vec(), known.boundary.to_vec());
-                        part.answer = Answer::Done(Scores::Nodes { ln, boundary, order: Vec::new() });
-                    }
-                    member.scorer.cancel(slot);
-                    self.contest =
-                        Contest::Decided((0..race.sheet.ends.len()).map(|at| race.finished(at)).collect());
-                }
+            // What was known before, from other utterances, makes a round that takes no step.
+            if !race.advance() {
+                break;
             }
+        }
+        for ((at, part), member) in self.parts.iter_mut().enumerate().zip(members) {
+            part.races &= race.sheet.races(at);
+            let (true, Some(slot)) = (racing(at, part, &race.sheet), part.slot) else { continue };
+            if let Some(known) = member.scorer.known(slot) {
+                let (ln, boundary) = (known.ln.to_vec(), known.boundary.to_vec());
+                part.answer = Answer::Done(Scores::Nodes { ln, boundary, order: Vec::new() });
+            }
+            member.scorer.cancel(slot);
+        }
+        let finished: Vec<bool> = (0..race.sheet.ends.len()).map(|at| race.finished(at)).collect();
+        if finished.contains(&false) {
+            self.contest = Contest::Decided(finished);
         }
     }
 
@@ -377,12 +383,15 @@ impl Flight {
         let formula = shared.combination.formula(utterance, &left_out);
         match &self.contest {
             Contest::Decided(finished) => {
-                // Without the boundary that is still to come, a mixture is a number, and a wrong one.
-                let mixed = shared.lambda.iter().any(Option::is_some);
-                for (hypothesis, finished) in utterance.hypotheses.iter_mut().zip(finished) {
-                    if mixed && !finished {
-                        hypothesis.set(&crate::combine::MIX.into(), f64::NAN);
-                    }
+                // Without the boundary that is still to come, a mixture is a number, and a wrong one; a sum
+                // that other utterances happened to complete is none that the race knew.
+                let racers = self.parts.iter().zip(&shared.lms).filter(|(part, _)| part.races);
+                let mut names: Vec<_> = racers.map(|(_, lm)| lm.name.clone()).collect();
+                if shared.lambda.iter().any(Option::is_some) {
+                    names.push(crate::combine::MIX.into());
+                }
+                for (hypothesis, _) in utterance.hypotheses.iter_mut().zip(finished).filter(|(_, f)| !**f) {
+                    names.iter().for_each(|name| hypothesis.set(name, f64::NAN));
                 }
                 shared.combination.crown(utterance, &formula, &|name| shared.computed(name))?;
             }

@@ -8,6 +8,11 @@
 //! is unlikely to: unscored words are expected to have the scores that the same words have elsewhere in
 //! the list (see [`Tail`]), as lattice rescoring takes equal n-gram histories for one (Liu et al.,
 //! IEEE/ACM TASLP 2016; Xu et al., ICASSP 2018).
+//!
+//! It goes in rounds: each asks for the next word of some hypotheses, and is over when all of them are
+//! known. What else comes to be known meanwhile, by other utterances or by luck of a batch, is not looked
+//! at. So who is given up depends on the list alone, and `tune`, which runs races of lists whose scores it
+//! has, sees what rescoring will do.
 
 use super::features::blend;
 use super::sheet::{ORDERS, Sheet};
@@ -37,6 +42,8 @@ pub(super) struct Race {
     fixed: Vec<f64>,
     /// Of each word: its part of the total, or the most it can be and what is expected.
     part: Vec<Part>,
+    /// What the round asks for: hypotheses and their next words.
+    asked: Vec<(usize, u32)>,
     /// Words not known yet, predecessors first.
     unknown: Vec<u32>,
     /// For each racer and context: sums of its scores and the guide's, and their number.
@@ -64,15 +71,6 @@ struct Sum {
     next: u32,
 }
 
-/// What is to be done next.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Next {
-    /// The winner is known.
-    Decided,
-    /// These hypotheses are worth scoring on.
-    Score(Vec<bool>),
-}
-
 impl Race {
     pub fn new(
         sheet: Sheet,
@@ -87,6 +85,7 @@ impl Race {
         let mut race = Self {
             alike: vec![vec![(0.0, 0.0, 0); sheet.distinct]; recipe.racers.len()],
             part: vec![open; words],
+            asked: Vec::new(),
             unknown: (1..words as u32).collect(),
             sums: vec![Sum::default(); words],
             sheet,
@@ -105,31 +104,47 @@ impl Race {
         race
     }
 
-    /// Takes what the racers have scored since: `value` gives a racer's score of a word after another.
-    pub fn reveal(&mut self, value: impl Fn(&Sheet, usize, usize, usize) -> Option<f64>) {
-        let mut unknown = std::mem::take(&mut self.unknown);
-        unknown.retain(|&word| {
+    /// Takes the words that the round asked for, once all are known: `value` gives a racer's score of a word
+    /// after another. Until then, which hypotheses are to be scored on.
+    pub fn reveal(
+        &mut self,
+        value: impl Fn(&Sheet, usize, usize, usize) -> Option<f64>,
+    ) -> Option<Vec<bool>> {
+        let scores = |&(_, word): &(usize, u32)| {
             let (word, before) = (word as usize, self.sheet.parent[word as usize] as usize);
-            if !self.part[before].known {
-                return true;
+            let racers = self.recipe.racers.iter();
+            racers.map(|&(lm, _)| value(&self.sheet, lm, word, before)).collect::<Option<Vec<f64>>>()
+        };
+        let found: Vec<_> = self.asked.iter().map(scores).collect();
+        if found.contains(&None) {
+            let mut wanted = vec![false; self.fixed.len()];
+            for (&(at, _), _) in self.asked.iter().zip(&found).filter(|(_, found)| found.is_none()) {
+                wanted[at] = true;
             }
-            for at in 0..self.recipe.racers.len() {
-                let lm = self.recipe.racers[at].0;
-                let Some(value) = value(&self.sheet, lm, word, before) else { return true };
+            return Some(wanted);
+        }
+        for ((_, word), scores) in
+            std::mem::take(&mut self.asked).into_iter().zip(found.into_iter().flatten())
+        {
+            let word = word as usize;
+            if self.part[word].known {
+                continue; // another hypothesis has it too
+            }
+            for (&(lm, _), score) in self.recipe.racers.iter().zip(scores) {
                 if let Some(reading) = &mut self.sheet.readings[lm] {
-                    reading.values[word] = value;
+                    reading.values[word] = score;
                 }
             }
             self.learn(word);
             let known = self.total(word, &|lm, _| self.value(lm, word));
             self.part[word] = Part { known: true, upper: known, mean: known, variance: 0.0, seen: 0 };
-            false
-        });
-        self.unknown = unknown;
+        }
+        self.unknown.retain(|&word| !self.part[word as usize].known);
+        None
     }
 
-    /// Who is worth scoring on.
-    pub fn next(&mut self) -> Next {
+    /// Begins the next round; `false` when the winner is known.
+    pub fn advance(&mut self) -> bool {
         self.expect();
         for word in 1..self.sheet.len() {
             let before = self.sums[self.sheet.parent[word] as usize];
@@ -147,7 +162,7 @@ impl Race {
         let best = best.fold(f64::NEG_INFINITY, f64::max);
         // What another order of summing could change.
         let tolerance = 1e-9 * (1.0 + best.abs());
-        let mut open: Vec<(f64, u32, usize)> = Vec::new();
+        let mut open: Vec<(f64, u32, (usize, u32))> = Vec::new();
         for (at, (fixed, end)) in each().enumerate() {
             let sum = self.sums[end as usize];
             let mut most = fixed + sum.upper;
@@ -158,25 +173,21 @@ impl Race {
             // Only the exact score can settle a tie.
             if sum.next != 0 && (best == f64::NEG_INFINITY || most >= best - tolerance) {
                 // One row answers for all words after a history.
-                open.push((expected.min(most), self.sheet.parent[sum.next as usize], at));
+                open.push((expected.min(most), self.sheet.parent[sum.next as usize], (at, sum.next)));
             }
         }
-        if open.is_empty() {
-            return Next::Decided;
-        }
         open.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.2.cmp(&b.2)));
-        let mut wanted = vec![false; self.fixed.len()];
         let mut ahead: Vec<u32> = Vec::with_capacity(self.width);
-        for &(_, history, at) in &open {
+        for (_, history, asked) in open {
             if !ahead.contains(&history) {
                 if ahead.len() == self.width {
                     break;
                 }
                 ahead.push(history);
             }
-            wanted[at] = true;
+            self.asked.push(asked);
         }
-        Next::Score(wanted)
+        !self.asked.is_empty()
     }
 
     /// The first of the hypotheses with the greatest total, among those scored to their end.
@@ -191,7 +202,7 @@ impl Race {
 
     /// Whether a hypothesis is scored to its end.
     pub fn finished(&self, hypothesis: usize) -> bool {
-        self.ahead(hypothesis) == 0
+        self.sums[self.sheet.ends[hypothesis] as usize].next == 0
     }
 
     /// What is expected of a racer's score of a word, of which kind the expectation is, and what the guide
@@ -209,9 +220,9 @@ impl Race {
         (0.0, 0, guide)
     }
 
-    /// The first word of a hypothesis that is not known; 0 if there is none.
-    pub fn ahead(&self, hypothesis: usize) -> usize {
-        self.sums[self.sheet.ends[hypothesis] as usize].next as usize
+    /// The words that the round asks for.
+    pub fn asked(&self) -> impl Iterator<Item = usize> + '_ {
+        self.asked.iter().map(|&(_, word)| word as usize)
     }
 
     fn value(&self, lm: usize, word: usize) -> f64 {

@@ -9,7 +9,7 @@ use crate::{Error, Result};
 #[derive(Debug, Clone, PartialEq)]
 pub struct BestOnly {
     /// Accepted share of utterances whose winner differs from the one that all scores would give; 0: the
-    /// winner is certain.
+    /// winner is certain. Others need a tail with margins, and hold for the default width.
     pub risk: f64,
     /// What is expected of unscored words, learnt by `tune`.
     pub tail: Tail,
@@ -33,7 +33,7 @@ pub struct Tail {
     /// Standard deviation of what is left, in nats.
     pub deviation: [f64; ORDERS + 1],
     /// Pairs: the distance, in deviations, at which a hypothesis is given up, and the share of lists
-    /// where that gave another winner. Distances rise.
+    /// whose winner that costs, at most, with 95 % confidence. Distances rise.
     pub margins: Vec<[f64; 2]>,
 }
 
@@ -44,20 +44,20 @@ impl Default for BestOnly {
 }
 
 impl Default for Tail {
-    /// As `tune` finds it with the shipped English models on 150 lists of read sentences. The margins are
-    /// wider than it found necessary there: other models and lists may need it.
+    /// What `tune` starts from. Without margins: what can be trusted is for `tune` to say.
     fn default() -> Self {
         Self {
             intercept: 0.17,
             slope: [1.08, 0.72, 0.56, 0.27, 0.0],
             deviation: [1.79, 1.41, 1.22, 0.69, 0.37],
-            margins: vec![[1.0, 0.03], [2.0, 0.01], [3.0, 0.007]],
+            margins: Vec::new(),
         }
     }
 }
 
 impl BestOnly {
-    /// The distance, in deviations, at which a hypothesis is given up; infinite where only certainty will do.
+    /// The distance, in deviations, at which a hypothesis is given up; infinite where only certainty will
+    /// do, which is so for risks below all that `tune` had lists enough to show.
     pub fn margin(&self) -> f64 {
         if self.risk <= 0.0 {
             return f64::INFINITY;
@@ -74,6 +74,11 @@ impl BestOnly {
                 "the risk is {}; it is the share of lists whose winner may differ, from 0 to below 1",
                 self.risk
             )));
+        }
+        if self.risk > 0.0 && self.tail.margins.is_empty() {
+            return Err(Error::config(
+                "nothing says what a risk allows, for these models and weights: let `tune --write` learn it on lists of the kind to come",
+            ));
         }
         let Tail { intercept, slope, deviation, margins } = &self.tail;
         let finite = slope.iter().chain(margins.iter().flatten()).all(|value| value.is_finite());

@@ -1,10 +1,11 @@
 //! Every list with the features of all models, computed once; and what mixing learns from references.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Mutex;
 
 use super::super::formats::FormatArgs;
-use super::super::lists::{self, Listed};
+use super::super::lists::{self, Listed, Scoring};
 use super::super::messages::Messages;
 use crate::config::Config;
 use crate::eval::mixture;
@@ -96,20 +97,34 @@ pub fn tail(
     config: &Config,
     utterances: &[Utterance],
     sheets: Vec<Option<Sheet>>,
+    folds: usize,
+    scoring: &Scoring,
     builder: &dyn Fn(&Config) -> Result<Builder>,
     messages: &Messages,
 ) -> Result<Option<Tail>> {
     let rescorer = builder(config)?.build()?;
     let lists: Vec<_> = utterances.iter().cloned().zip(sheets).filter_map(|(u, s)| Some((u, s?))).collect();
-    let Some(fitted) = rescorer.fit_tail(&lists)? else { return Ok(None) };
+    // Lists of one speaker are held out together.
+    let mut speakers = HashMap::new();
+    let mut fold = |(at, (utterance, _)): (usize, &(Utterance, Sheet))| {
+        let fresh = speakers.len();
+        let speaker = scoring.speaker(utterance).map(<[u8]>::to_vec).ok_or(at);
+        *speakers.entry(speaker).or_insert(fresh) % folds.max(2)
+    };
+    let parts: Vec<usize> = lists.iter().enumerate().map(&mut fold).collect();
+    let Some(fitted) = rescorer.fit_tail(&lists, &parts) else { return Ok(None) };
     let all = fitted.scored.last().copied().unwrap_or(1.0);
     messages.say(&format!(
         "best only    {:.1} % of the histories must be run for certainty ({} lists)",
         100.0 * all,
         fitted.lists
     ));
-    for ([margin, risk], scored) in fitted.tail.margins.iter().zip(&fitted.scored) {
-        messages.say(&format!("             {:.1} % at --risk {risk} (margin {margin})", 100.0 * scored));
+    let margins = fitted.tail.margins.iter().zip(&fitted.scored).zip(&fitted.wrong);
+    for (([margin, risk], scored), wrong) in margins {
+        messages.say(&format!(
+            "             {:.1} % at --risk {risk} (margin {margin}: {wrong} other winners on held-out lists)",
+            100.0 * scored
+        ));
     }
     Ok(Some(fitted.tail))
 }
