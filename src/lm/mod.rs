@@ -226,6 +226,8 @@ pub struct Known<'a> {
     pub ln: &'a [f32],
     /// As [`Scores::Nodes`] has it; a node's is known where its children's scores are.
     pub boundary: &'a [f32],
+    /// Whether nothing that is wanted waits for a step: what is not known now will not be.
+    pub idle: bool,
 }
 
 /// What recurrent and fixed-context networks differ in; one scheduler

@@ -235,9 +235,23 @@ impl Flight {
                     _ => None,
                 }
             });
+            let failed = parts.iter().any(|part| matches!(part.answer, Answer::Failed(_) | Answer::Late));
+            if failed || race.broken {
+                self.focus(&race.sheet, &vec![true; race.sheet.ends.len()], members);
+                return;
+            }
             if let Some(wanted) = lacking {
                 self.focus(&race.sheet, &wanted, members);
-                self.contest = Contest::Running(race);
+                let waits = |(at, part): (usize, &Part)| {
+                    let known = part.slot.filter(|_| racing(at, part, &race.sheet));
+                    known.and_then(|slot| members[at].scorer.known(slot)).is_some_and(|known| !known.idle)
+                };
+                if self.parts.iter().enumerate().any(waits) {
+                    self.contest = Contest::Running(race);
+                } else {
+                    // A score that is no number never comes: the rules for these need every score.
+                    self.focus(&race.sheet, &vec![true; race.sheet.ends.len()], members);
+                }
                 return;
             }
             // What was known before, from other utterances, makes a round that takes no step.

@@ -50,6 +50,8 @@ pub(super) struct Race {
     alike: Vec<Vec<(f64, f64, u32)>>,
     /// By word, from the start of the sentence.
     sums: Vec<Sum>,
+    /// Whether a score is not finite: the rules for such lists need every score.
+    pub broken: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -94,6 +96,7 @@ impl Race {
             margin,
             width: width.max(1),
             fixed,
+            broken: false,
         };
         race.part[0].known = true;
         for word in 1..words {
@@ -123,6 +126,7 @@ impl Race {
             }
             return Some(wanted);
         }
+        self.broken |= found.iter().flatten().flatten().any(|score| !score.is_finite());
         for ((_, word), scores) in
             std::mem::take(&mut self.asked).into_iter().zip(found.into_iter().flatten())
         {

@@ -583,7 +583,7 @@ impl<K: StepKernel> Scorer for Scheduler<K> {
 
     fn known(&self, slot: Slot) -> Option<Known<'_>> {
         let flight = self.flights.get(slot.0)?.as_ref()?;
-        Some(Known { ln: &flight.ln, boundary: &flight.boundary })
+        Some(Known { ln: &flight.ln, boundary: &flight.boundary, idle: flight.rows() == 0 })
     }
 
     fn focus(&mut self, slot: Slot, wanted: &[bool]) {

@@ -10,10 +10,13 @@ use crate::lm::{BOUNDARY, Rows, StepKernel, Wanted};
 struct Net {
     vocab: Arc<dyn Vocab>,
     states: Vec<u32>,
+    fault: Option<(u32, f32)>,
 }
 
 struct NetModel {
     spec: Spec,
+    /// After this token it answers with that number; if it is 0, it fails.
+    fault: Option<(u32, f32)>,
 }
 
 impl LanguageModel for NetModel {
@@ -21,7 +24,7 @@ impl LanguageModel for NetModel {
         &self.spec
     }
     fn scorer(&self, limits: &Limits) -> Result<Box<dyn Scorer>> {
-        let kernel = Net { vocab: self.spec.vocab.clone(), states: Vec::new() };
+        let kernel = Net { vocab: self.spec.vocab.clone(), states: Vec::new(), fault: self.fault };
         Ok(Box::new(Scheduler::new(kernel, "net", limits)))
     }
 }
@@ -30,6 +33,7 @@ impl Net {
     fn answer(&self, state: u32, token: u32) -> f32 {
         let (seed, previous) = (state / 100 % 97, state % 100);
         match token {
+            _ if self.fault.is_some_and(|(token, _)| token == previous) => self.fault.unwrap().1,
             BOUNDARY => boundary(&*self.vocab, seed, previous),
             token => ln(&*self.vocab, seed, previous, token),
         }
@@ -64,6 +68,9 @@ impl StepKernel for Net {
         Carry(Arc::new(self.states[state as usize]))
     }
     fn run(&mut self, rows: Rows<'_>, wanted: Wanted<'_>, out: &mut [f32]) -> Result<()> {
+        if self.fault.is_some_and(|(token, answer)| answer == 0.0 && rows.tokens.contains(&token)) {
+            return Err(Error::Inference { lm: "net".to_owned(), what: "a fault".to_owned() });
+        }
         for (row, &token) in rows.tokens.iter().enumerate() {
             let from = self.states[rows.from[row] as usize];
             let to = (from.wrapping_mul(31) + token) % 10_000 / 100 * 100 + token;
@@ -81,7 +88,7 @@ impl StepKernel for Net {
 }
 
 fn net(words: bool) -> Arc<NetModel> {
-    Arc::new(NetModel { spec: table(words).spec })
+    Arc::new(NetModel { spec: table(words).spec, fault: None })
 }
 
 /// How a test combines a network and a table that stands for the n-gram.
@@ -169,6 +176,45 @@ proptest! {
             }
         }
         prop_assert!(rows(&best) <= rows(&whole));
+    }
+}
+
+/// What fails, and what is no number, is seen as it is when everything is scored.
+#[test]
+fn a_model_that_fails_ends_no_race() {
+    let texts = ["a cat", "cat a cats a", "a cats", "cat cat a"];
+    let list = || vec![Utterance::new("u", texts.iter().zip(1..).map(|(text, at)| (*text, -f64::from(at))))];
+    let spec = table(true).spec;
+    let mut faulty = Vec::new();
+    spec.vocab.encode(b"cats", &mut faulty);
+    for answer in [0.0, f32::NAN, f32::NEG_INFINITY] {
+        for weights in [[1.0, 1.0], [1.0, -0.5], [-0.5, 1.0]] {
+            for width in 1..5 {
+                let other = NetModel { spec: spec.clone(), fault: Some((*faulty.last().unwrap(), answer)) };
+                let builder = Rescorer::builder()
+                    .lm("net", net(true), TextMap::default())
+                    .lm("other", Arc::new(other), TextMap::default())
+                    .weight("net", weights[0])
+                    .weight("other", weights[1]);
+                let whole = builder.build().unwrap();
+                let best = BestOnly { width, ..BestOnly::default() };
+                let best = whole.with_best_only(Some(best)).unwrap();
+                let (mut all, mut some) = (list(), list());
+                whole.worker().unwrap().rescore_batch(&mut all).unwrap();
+                best.worker().unwrap().rescore_batch(&mut some).unwrap();
+                let first = |list: &[Utterance]| list[0].best().map(|best| (best.rank, best.total.to_bits()));
+                if matches!(some[0].status, Status::Ok) {
+                    // The hypothesis that would have failed was given up before.
+                    let finite = some[0].best().unwrap();
+                    assert!(
+                        finite.total.is_finite() && !finite.text().contains("cats"),
+                        "{answer} {weights:?}"
+                    );
+                } else {
+                    assert_eq!((&some[0].status, first(&some)), (&all[0].status, first(&all)), "{answer}");
+                }
+            }
+        }
     }
 }
 
