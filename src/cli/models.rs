@@ -101,7 +101,7 @@ pub struct ModelArgs {
     /// Memory for histories of earlier utterances, of each worker and neural model
     ///
     /// The first words of sentences come again. 0: none are kept; --deterministic keeps none either.
-    #[arg(long, value_name = "MIB", default_value_t = 16, help_heading = "Limits")]
+    #[arg(long, value_name = "MIB", default_value_t = 2, help_heading = "Limits")]
     pub cache_mib: usize,
     /// Batches of one utterance: equal bytes for any --jobs
     #[arg(long, overrides_with = "no_deterministic", help_heading = "Scoring")]

@@ -383,4 +383,4 @@ pub(super) fn cores(threads: usize) -> usize {
 }
 
 /// A few thousand states of a small model, a few hundred of a large one: openings, not whole lists.
-const CACHE_BYTES: usize = 16 << 20;
+const CACHE_BYTES: usize = 2 << 20;

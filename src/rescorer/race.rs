@@ -149,7 +149,7 @@ impl Race {
 
     /// Begins the next round; `false` when the winner is known.
     pub fn advance(&mut self) -> bool {
-        self.expect();
+        self.estimate();
         for word in 1..self.sheet.len() {
             let before = self.sums[self.sheet.parent[word] as usize];
             let part = self.part[word];
@@ -249,7 +249,7 @@ impl Race {
     }
 
     /// Estimates the unknown words anew that have more words alike than before.
-    fn expect(&mut self) {
+    fn estimate(&mut self) {
         for at in 0..self.unknown.len() {
             let word = self.unknown[at] as usize;
             let contexts = &self.sheet.contexts[word];

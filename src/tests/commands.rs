@@ -55,7 +55,7 @@ fn score_and_inspect_take_what_other_toolkits_export() {
         ("espnet-transformer", ["cache_0 -> out_cache_0", "histories of equal length batched"]),
         ("wlm-dynamo", ["input int64 [35, 1]", "its fixed sizes freed"]),
         ("keras-next-word", ["probabilities of the last position", "distinct window of 10 tokens"]),
-        ("hf-gpt-with-past", ["0, 0 (config.json)", "whole sentences, those of similar length"]),
+        ("hf-gpt-with-past", ["0, 0 (config.json)", "its last token and the states of the others"]),
         ("icefall-no-state-int8", ["negative log probabilities for a sentence", "adds <s> and </s> itself"]),
     ] {
         let path = fixture(&format!("models/foreign/{model}/model.onnx"));
