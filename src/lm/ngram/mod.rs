@@ -4,6 +4,10 @@
 //! [`Ngram`] is a [`LanguageModel`](super::LanguageModel); used on its own it scores sentences
 //! ([`Ngram::score`]) and words after states ([`Ngram::full_score`]) in log10, with the bits that
 //! KenLM gives for the same file (for ARPA: as a probing model).
+//!
+//! Every access to a file's bytes and to tables is bounds-checked, always: nothing here is `unsafe`, which
+//! mapping a file and prefetching alone need (`lm/bytes.rs`, `lm/prefetch.rs`), so there is no unchecked
+//! build to be told from a checked one.
 
 mod arpa;
 pub mod build;

@@ -182,12 +182,13 @@ fn write<const W: usize>(
     let mut parents =
         Parents::words(ids.iter().map(|&id| u64::from(id)).zip(by_rank.iter().map(linear)).collect());
     let mut below = Below::words(by_rank);
+    let all: u64 = tree.counts.iter().sum();
     for length in 2..=order {
         let (level, next) = level(&mut tree, length, below, form == Form::Small, space)?;
         largest = largest.max(level.largest);
         match form {
             Form::Small => encode(level, length == order, space, &mut writer)?,
-            Form::Fast => parents = pack(level, length == order, ids, parents, space, &mut writer)?,
+            Form::Fast => parents = pack(level, length == order, all, ids, parents, space, &mut writer)?,
         }
         below = next;
     }

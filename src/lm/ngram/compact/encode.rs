@@ -134,7 +134,7 @@ fn values(
     value: fn(&Weights) -> u32,
     raw_width: u32,
 ) -> io::Result<Column<'static>> {
-    let ranked = common(level, space, value)?;
+    let ranked = common(level, space, least(level.count), value)?;
     let plan = plan(&ranked, level.count, raw_width);
     let stored = Box::new(|value| (value, 0));
     Ok(Column { value, symbols: None, ranked, plan, kind: VALUES, stored })
@@ -144,11 +144,11 @@ fn values(
 pub(super) fn common(
     level: &mut Level,
     space: &Space,
+    least: u32,
     value: fn(&Weights) -> u32,
 ) -> io::Result<Vec<(u32, u32)>> {
     let mut sorter = Sorter::new(space, space.sorting(1));
     level.each(|weights| sorter.push(value(&weights)))?;
-    let least = least(level.count);
     Ok(ranked(frequent(&mut sorter.finish()?, least)?, least))
 }
 

@@ -61,10 +61,13 @@ impl Log10 {
 #[inline]
 fn exp10(x: f64) -> f64 {
     let bits = x.clamp(-300.0, 300.0) * std::f64::consts::LOG2_10;
-    let whole = (bits + 0.5).floor();
-    let z = (bits - whole) * std::f64::consts::LN_2;
+    // The floor: that of the standard library is a call where processors may lack the instruction.
+    let half_up = bits + 0.5;
+    let cut = half_up as i32;
+    let whole = cut - i32::from(f64::from(cut) > half_up);
+    let z = (bits - f64::from(whole)) * std::f64::consts::LN_2;
     let sum = INVERSE_FACTORIALS.iter().fold(0.0, |sum, factor| sum * z + factor);
-    sum * f64::from_bits(((whole as i64 + 1023) as u64) << 52)
+    sum * f64::from_bits(((whole + 1023) as u64) << 52)
 }
 
 /// log10 x for positive normal numbers, to about 13 digits; something for others.

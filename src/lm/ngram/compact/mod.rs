@@ -59,7 +59,7 @@ pub(super) enum Opened {
 /// # Errors
 /// What is wrong with the file, to be put after its name.
 pub(super) fn open(store: Store, unknown: f32) -> Result<(Opened, Vocabulary), String> {
-    Ok(match Layout::open((*store).as_ref())?.form {
+    Ok(match Layout::open(&store)?.form {
         Form::Small => {
             let (model, vocabulary) = Compact::open(store, unknown)?;
             (Opened::Small(model), vocabulary)

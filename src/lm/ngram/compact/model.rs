@@ -9,9 +9,10 @@ use super::codes::{Coded, Codes};
 use super::elias_fano::EliasFano;
 use super::formula::{MAGNITUDE, predict};
 use super::layout::{Form, Layout, Section, damaged, name};
+use crate::lm::bytes::Bytes;
 
 /// The bytes of a file, wherever they are.
-pub(crate) type Store = Arc<dyn AsRef<[u8]> + Send + Sync>;
+pub(crate) type Store = Arc<Bytes>;
 
 /// A model in a compact file, used where it lies.
 pub(crate) struct Compact {
@@ -62,7 +63,7 @@ impl Compact {
     /// # Errors
     /// What is wrong with the file, to be put after its name.
     pub(crate) fn open(store: Store, unknown: f32) -> Result<(Self, Vocabulary), String> {
-        let bytes = (*store).as_ref();
+        let bytes: &[u8] = &store;
         let layout = Layout::open(bytes)?;
         let words = words(bytes, layout.sections[0])?;
         let unigrams = layout.sections[1];
@@ -112,7 +113,7 @@ impl Compact {
 
     #[inline]
     pub(crate) fn bytes(&self) -> &[u8] {
-        (*self.store).as_ref()
+        &self.store
     }
 
     /// A word's rank among all by probability, by which n-grams are sorted.

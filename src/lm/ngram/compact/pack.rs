@@ -13,7 +13,7 @@ use super::layout;
 use super::level::{Level, Weights};
 use super::model::{SHARES, VALUES};
 use super::place::{Code, Full, Item, Placed, place};
-use super::shares::{Shares, least};
+use super::shares::{self, Shares};
 use super::sort::{Record, Sorted, Sorter};
 use super::spool::{Space, Spool};
 use super::table::Shape;
@@ -82,20 +82,24 @@ impl Parents {
     }
 }
 
-/// Writes an order's sections; the highest order has no backoffs. `ids` are the words' by rank.
+/// Writes an order's sections; the highest order has no backoffs. `all` is the number of n-grams of all
+/// orders; `ids` are the words' by rank.
 pub(super) fn pack(
     mut level: Level,
     highest: bool,
+    all: u64,
     ids: &[u32],
     mut below: Parents,
     space: &Space,
     out: &mut layout::Writer,
 ) -> io::Result<Parents> {
     let mut probs = probs(&mut level, &mut below, space)?;
+    let least = rare(level.count);
     let ranked_backoffs =
-        if highest { Vec::new() } else { common(&mut level, space, |weights| weights.backoff)? };
+        if highest { Vec::new() } else { common(&mut level, space, least, |weights| weights.backoff)? };
+    let search = (SEARCH * all as f64 / level.count.max(1) as f64) as u64;
     let (coding, shape) =
-        plan(&mut probs, &ranked_backoffs, &level, highest, ids.len() as u64, below.places)?;
+        plan(&mut probs, &ranked_backoffs, &level, highest, search, ids.len() as u64, below.places)?;
     let ranks = |ranked: &[(u32, u32)], coding: &Coding| -> HashMap<u32, u32> {
         ranked[..coding.symbols].iter().map(|&(symbol, _)| symbol).zip(0..).collect()
     };
@@ -168,7 +172,7 @@ fn probs(level: &mut Level, below: &mut Parents, space: &Space) -> io::Result<Pr
         }
         symbol.unwrap_or(u32::MAX).write(&mut symbols)
     })?;
-    let ranked = ranked(counts.into_iter().collect(), least(level.count));
+    let ranked = ranked(counts.into_iter().collect(), shares::least(level.count));
     let symbols = Some(Spool::reader(symbols)?);
     let low = low.min(high);
     // Replaced by the plan.
@@ -210,6 +214,7 @@ fn plan(
     backoffs: &[(u32, u32)],
     level: &Level,
     highest: bool,
+    search: u64,
     words: u64,
     places: u64,
 ) -> io::Result<(Coding, Shape)> {
@@ -230,7 +235,7 @@ fn plan(
             let Some(shape) = Shape::new(words, places, count, widths, USED) else { continue };
             let beside = |coding: Coding| {
                 let marks = if coding.escaped > 0 { shape.homes * u64::from(shape.slots) * 8 / 7 } else { 0 };
-                marks + coding.escaped * (u64::from(plain.width) + SEARCH) + 64 * coding.symbols as u64
+                marks + coding.escaped * (u64::from(plain.width) + search) + 64 * coding.symbols as u64
             };
             let bits = 512 * shape.homes + beside(prob) + beside(backoff);
             if best.as_ref().is_none_or(|&(least, ..)| bits < least) {
@@ -244,6 +249,12 @@ fn plan(
         (probs.kind, probs.symbols) = (PLAIN, None);
     }
     Ok((backoff, shape))
+}
+
+/// Backoffs that occur less often have no code. Frequent n-grams have backoffs of their own, so of orders
+/// that are not too large all have one.
+fn rare(count: u64) -> u32 {
+    u32::try_from(count >> 22).unwrap_or(u32::MAX).max(1)
 }
 
 /// Other homes, a tenth more at each attempt but the first few.
@@ -260,8 +271,10 @@ fn too_many() -> io::Error {
 
 /// The share of lines that is used: more makes looks longer, less makes files larger.
 const USED: f64 = 0.88;
-/// Bits that an n-gram with a weight without a code is taken to cost on top, for the time it takes.
-const SEARCH: u64 = 24;
+/// Bits that an n-gram with a weight without a code is taken to cost on top, for the time it takes, if
+/// all n-grams were of its order. Words are looked for in each order about as often, so those of a small
+/// order come up more often each.
+const SEARCH: f64 = 48.0;
 /// Codes are at most this wide.
 const MOST_BITS: u32 = 18;
 const ATTEMPTS: u64 = 40;

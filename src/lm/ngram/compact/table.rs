@@ -4,9 +4,12 @@
 //! A key leads to a home line and leaves a remainder, and both together give the key back: so
 //! remainders suffice to tell n-grams apart (quotienting; Knuth, vol. 3, 6.4; Cleary 1984).
 //!
-//! N-grams lie in the order of their homes, each in its home line or, if that is full, behind it.
+//! N-grams lie in the order of their homes and remainders, each in its home line or, if that is full,
+//! behind it.
 //! A line begins with where the n-grams whose home it is begin and how many they are, so a look
 //! reads one line, or two that follow each other.
+
+use std::cmp::Ordering;
 
 use super::bits::{MAX_WIDTH, word};
 
@@ -75,12 +78,13 @@ impl Shape {
     }
 
     /// Bits of an n-gram.
+    #[inline]
     pub(super) fn width(&self) -> u32 {
         self.remainder + self.extends + self.prob + self.backoff
     }
 
     /// An n-gram's home and remainder.
-    #[inline]
+    #[inline(always)]
     pub(super) fn home(&self, parent: u64, word: u32) -> (u64, u64) {
         let key = parent.wrapping_mul(self.words).wrapping_add(u64::from(word));
         let low = key & ((1 << self.remainder) - 1);
@@ -156,33 +160,32 @@ impl Table {
     }
 
     /// The n-gram of a suffix and a word.
-    #[inline]
+    #[inline(always)]
     pub(super) fn find(&self, bytes: &[u8], parent: u64, word: u32) -> Option<Found> {
-        let (home, remainder) = self.shape.home(parent, word);
-        let mut line = self.line(bytes, home);
-        let (mut slot, mut left) = head(line);
-        let mut at = home;
-        if slot >= self.shape.slots {
-            at += u64::from(slot / self.shape.slots);
-            slot %= self.shape.slots;
-            line = self.line(bytes, at);
-        }
-        let (width, wanted) = (self.shape.width(), remainder);
+        let (home, wanted) = self.shape.home(parent, word);
+        let line = self.line(bytes, home);
+        let (skipped, count) = head(line);
+        let (slots, width) = (self.shape.slots.max(1), self.shape.width());
         let mask = (1 << self.shape.remainder) - 1;
-        while left > 0 {
-            let end = (slot + left).min(self.shape.slots);
-            left -= end - slot;
-            let mut bit = HEAD + slot * width;
-            while slot < end {
-                if from(line, bit) & mask == wanted {
-                    return Some(self.read(line, at, slot));
-                }
-                bit += width;
-                slot += 1;
+        if count == 0 {
+            return None;
+        }
+        // Remainders rise, evenly enough to guess where one would be; from there one step after another.
+        let mut index = ((u128::from(wanted) * u128::from(count)) >> self.shape.remainder) as u32;
+        let mut came = Ordering::Equal;
+        while index < count {
+            let (mut at, mut line, mut slot) = (home, line, skipped + index);
+            if slot >= slots {
+                at += u64::from(slot / slots);
+                slot %= slots;
+                line = self.line(bytes, at);
             }
-            at += 1;
-            slot = 0;
-            line = self.line(bytes, at);
+            match (from(line, HEAD + slot * width) & mask).cmp(&wanted) {
+                Ordering::Equal => return Some(self.read(line, at, slot)),
+                side if side == came.reverse() && side != Ordering::Equal => return None,
+                Ordering::Less => (index, came) = (index + 1, Ordering::Less),
+                Ordering::Greater => (index, came) = (index.checked_sub(1)?, Ordering::Greater),
+            }
         }
         None
     }
@@ -207,7 +210,7 @@ impl Table {
         self.start.wrapping_add((self.shape.home(parent, word).0 as usize).wrapping_mul(LINE))
     }
 
-    #[inline]
+    #[inline(always)]
     fn read(&self, line: &[u8; LINE], at: u64, slot: u32) -> Found {
         let Shape { slots, remainder, extends, prob, backoff, .. } = self.shape;
         let mut bit = HEAD + slot * self.shape.width() + remainder;

@@ -32,6 +32,8 @@ pub(super) struct Level {
     pub(super) formula: bool,
     /// None in the highest order.
     pub(super) backoffs: Option<Column>,
+    /// Whether the order above needs backoffs as numbers.
+    numbers: bool,
 }
 
 /// Where a search stands.
@@ -61,7 +63,7 @@ enum Prob {
 impl Tables {
     /// As [`model::Compact::open`], for files of the other form.
     pub(crate) fn open(store: Store, unknown: f32) -> Result<(Self, Vocabulary), String> {
-        let bytes = (*store).as_ref();
+        let bytes: &[u8] = &store;
         let layout = Layout::open(bytes)?;
         let words = model::words(bytes, layout.sections[0])?;
         let unigrams = layout.sections[1];
@@ -84,7 +86,10 @@ impl Tables {
             };
             let probs = column(1)?;
             let backoffs = (!highest).then(|| column(2)).transpose()?;
-            levels.push(Level { table, probs, formula: probs.kind() == SHARES, backoffs });
+            levels.push(Level { table, probs, formula: probs.kind() == SHARES, backoffs, numbers: false });
+        }
+        for at in 1..levels.len() {
+            levels[at - 1].numbers = levels[at].formula;
         }
         let unknowns = layout.flags & UNKNOWNS;
         let limit = if layout.flags & EXTREME == 0 { MODERATE } else { f32::INFINITY };
@@ -105,7 +110,7 @@ impl Tables {
 
     #[inline]
     pub(crate) fn bytes(&self) -> &[u8] {
-        (*self.store).as_ref()
+        &self.store
     }
 
     /// A weight as it may be: damage gives no NaN, and infinities only where the file has extremes.
@@ -115,7 +120,7 @@ impl Tables {
     }
 
     /// The probability of an n-gram with this code, whose suffix is where the path stands.
-    #[inline]
+    #[inline(always)]
     fn prob(&self, bytes: &[u8], level: &Level, path: &Path, at: u64, code: u64) -> Prob {
         match level.probs.at(bytes, at, code) {
             Coded::Raw(bits) => Prob::Exact(self.sane(bits | !MAGNITUDE)),
@@ -193,7 +198,8 @@ impl Lookup for Tables {
                     let (bits, number) = column.symbol(bytes, rank);
                     (bits, f32::from_bits(number))
                 }
-                Coded::Raw(bits) => (bits, linear(f32::from_bits(bits)) as f32),
+                Coded::Raw(bits) if level.numbers => (bits, linear(f32::from_bits(bits)) as f32),
+                Coded::Raw(bits) => (bits, 0.0),
             };
             (backoff, path.own) = (self.sane(bits), number);
         }

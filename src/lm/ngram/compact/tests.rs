@@ -104,18 +104,18 @@ fn every_flipped_bit_and_every_cut_is_found() {
 
 fn every_damage_is_found(form: Form) {
     let bytes = small(form);
-    assert_eq!(check(Arc::new(bytes.clone())).unwrap(), [6, 6, 4]);
+    assert_eq!(check(Arc::new(bytes.clone().into())).unwrap(), [6, 6, 4]);
     for bit in 0..8 * bytes.len() {
         let mut damaged = bytes.clone();
         damaged[bit / 8] ^= 1 << (bit % 8);
-        let found = check(Arc::new(damaged)).err();
+        let found = check(Arc::new(damaged.into())).err();
         assert!(found.is_some(), "bit {bit} of {} bytes", bytes.len());
     }
     for length in 0..bytes.len() {
-        assert!(check(Arc::new(bytes[..length].to_vec())).is_err(), "cut to {length}");
+        assert!(check(Arc::new(bytes[..length].to_vec().into())).is_err(), "cut to {length}");
     }
     let longer = [&bytes[..], &[0; 64]].concat();
-    assert!(check(Arc::new(longer)).is_err());
+    assert!(check(Arc::new(longer.into())).is_err());
 }
 
 /// Checksums are made to fit again: what is read must be safe all the same.
@@ -130,7 +130,7 @@ fn damage_is_safe(form: Form) {
     let mut attempt = |mut damaged: Vec<u8>| {
         reseal(&mut damaged);
         let extreme = damaged.get(52).is_some_and(|flags| flags & EXTREME as u8 != 0);
-        let _ = check(Arc::new(damaged.clone()));
+        let _ = check(Arc::new(damaged.clone().into()));
         match Ngram::from_reader("damaged", std::io::Cursor::new(damaged), &super::super::Options::default())
         {
             Ok(model) => {
@@ -171,7 +171,7 @@ proptest! {
         }
         reseal(&mut bytes);
         let extreme = bytes[52] & EXTREME as u8 != 0;
-        let _ = check(Arc::new(bytes.clone()));
+        let _ = check(Arc::new(bytes.clone().into()));
         if let Ok(model) = Ngram::from_reader("any", std::io::Cursor::new(bytes), &super::super::Options::default()) {
             finite(&model, extreme);
         }

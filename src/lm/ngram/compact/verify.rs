@@ -21,7 +21,7 @@ use crate::{Error, Result};
 pub fn verify(path: impl AsRef<Path>) -> Result<Vec<u64>> {
     let path = path.as_ref();
     let bytes = std::fs::read(path).map_err(|error| Error::io(path, error))?;
-    check(Arc::new(bytes)).map_err(|what| Error::model(path, what))
+    check(Arc::new(bytes.into())).map_err(|what| Error::model(path, what))
 }
 
 impl Compact {
@@ -40,7 +40,7 @@ impl Tables {
 
 /// Checks the file whose bytes are these.
 pub(super) fn check(store: Store) -> Result<Vec<u64>, String> {
-    let bytes = (*store).as_ref();
+    let bytes: &[u8] = &store;
     let layout = Layout::open(bytes)?;
     layout.check(bytes)?;
     if layout.form == Form::Fast {
