@@ -123,8 +123,8 @@ pub struct BestArgs {
     no_best_only: bool,
     /// With --best-only: share of lists whose winner may differ from the one that all scores would give
     ///
-    /// 0 is certain. Otherwise hypotheses are given up that are unlikely to win; `tune --write` learns how
-    /// far that can be trusted, for these models and lists.
+    /// 0 is certain. Otherwise hypotheses are given up that are unlikely to win; how far that can be trusted
+    /// is said by the file that `tune --write` wrote, for its models and lists of the kind it saw.
     #[arg(long, value_name = "SHARE", default_value_t = 0.0, help_heading = "Scoring")]
     pub risk: f64,
     /// With --best-only: histories of a list that are run side by side
