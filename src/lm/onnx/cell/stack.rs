@@ -233,7 +233,7 @@ impl Arena {
 
     /// Makes panels that are shorter hold `count` states. Where memory ends on the way, those before stay
     /// longer.
-    fn grow(&mut self, stack: &Stack, count: usize) -> bool {
+    pub(super) fn grow(&mut self, stack: &Stack, count: usize) -> bool {
         for (layer, panels) in stack.layers.iter().zip(&mut self.panels) {
             let numbers = count.saturating_mul(layer.kind.state());
             for panel in panels.iter_mut().filter(|panel| panel.len() < numbers) {
