@@ -80,6 +80,9 @@ impl BestOnly {
                 "nothing says what a risk allows, for these models and weights: let `tune --write` learn it on lists of the kind to come",
             ));
         }
+        if self.width == 0 {
+            return Err(Error::config("the width is 0; a list needs one history looked into at least"));
+        }
         let Tail { intercept, slope, deviation, margins } = &self.tail;
         let finite = slope.iter().chain(margins.iter().flatten()).all(|value| value.is_finite());
         if !finite
@@ -90,9 +93,42 @@ impl BestOnly {
                 "the configuration's [tail] has a number that is none, or a deviation below 0: let `tune` write it",
             ));
         }
+        let shares = margins.iter().all(|[margin, risk]| *margin >= 0.0 && (0.0..=1.0).contains(risk));
+        if !shares || !margins.is_sorted_by(|[one, _], [next, _]| one < next) {
+            return Err(Error::config(
+                "the margins of the configuration's [tail] are distances from 0 on that rise, each with a risk from 0 to 1: let `tune` write them",
+            ));
+        }
         Ok(())
     }
 }
 
 /// Few: what is scored first says what to expect of the rest.
 const WIDTH: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_gives_no_race_is_refused() {
+        let with = |margins: &[[f64; 2]]| {
+            let tail = Tail { margins: margins.to_vec(), ..Tail::default() };
+            BestOnly { risk: 0.1, tail, ..BestOnly::default() }
+        };
+        with(&[[0.0, 1.0], [1.5, 0.2], [3.0, 0.0]]).check().unwrap();
+        for margins in [
+            &[[-0.5, 0.2]][..],
+            &[[0.5, 1.2]],
+            &[[0.5, -0.1]],
+            &[[0.5, f64::NAN]],
+            &[[2.0, 0.2], [1.0, 0.1]],
+            &[[1.0, 0.2], [1.0, 0.1]],
+        ] {
+            let error = with(margins).check().unwrap_err().to_string();
+            assert!(error.contains("[tail]"), "{margins:?}: {error}");
+        }
+        let error = BestOnly { width: 0, ..BestOnly::default() }.check().unwrap_err().to_string();
+        assert!(error.contains("width"), "{error}");
+    }
+}

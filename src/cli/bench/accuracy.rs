@@ -12,6 +12,8 @@ pub struct Accuracy {
     features: Vec<Difference>,
     utterances: usize,
     same: usize,
+    /// Lists that one of the two passed through: no winner to compare, which counts as another one.
+    passed: usize,
     /// Of utterances with a reference: the exact winners, and the others.
     exact: Tally,
     rounded: Tally,
@@ -43,10 +45,15 @@ impl Accuracy {
     }
 
     fn add(&mut self, exact: &Utterance, rounded: &Utterance, names: &[Name], scorer: &mut Scorer) {
-        let (Some(a), Some(b)) = (exact.best(), rounded.best()) else { return };
-        if matches!(exact.status, Status::Passed(_)) || matches!(rounded.status, Status::Passed(_)) {
+        let passed = |list: &Utterance| matches!(list.status, Status::Passed(_)) || list.best().is_none();
+        if passed(exact) != passed(rounded) {
+            self.utterances += 1;
+            self.passed += 1;
+        }
+        if passed(exact) || passed(rounded) {
             return;
         }
+        let (Some(a), Some(b)) = (exact.best(), rounded.best()) else { return };
         self.utterances += 1;
         // A list may hold the same words twice.
         self.same += usize::from(a.bytes == b.bytes);
@@ -90,6 +97,9 @@ impl Accuracy {
             );
         }
         out += &format!("the same winner: {} of {} utterances", self.same, self.utterances);
+        if self.passed > 0 {
+            out += &format!(" ({} scored by one of the two only)", self.passed);
+        }
         if self.exact.counts.reference > 0 {
             let (a, b) = (100.0 * self.exact.counts.rate(), 100.0 * self.rounded.counts.rate());
             out += &format!("; WER {a:.2} % exact, {b:.2} % as asked ({:+.3})", b - a);
@@ -110,6 +120,7 @@ impl Accuracy {
         let wer = |tally: &Tally| (tally.counts.reference > 0).then(|| 100.0 * tally.counts.rate());
         json!({
             "differences": features, "utterances": self.utterances, "same_winner": self.same,
+            "scored_by_one": self.passed,
             "wer_exact": wer(&self.exact), "wer": wer(&self.rounded),
         })
     }
@@ -161,6 +172,12 @@ mod tests {
         assert_eq!(lm["word_mean"], 2.75 / 14.0);
         // One substitution and one insertion of two words, in one of two lists.
         assert_eq!((json["wer_exact"].as_f64(), json["wer"].as_f64()), (Some(0.0), Some(50.0)));
+        let passed = Utterance { status: Status::Passed("busy".into()), ..list([-4.0, -3.0]) };
+        found.add(&passed, &passed, &[], &mut scorer);
+        assert_eq!(found.json()["utterances"], 2);
+        let mut one = Accuracy::default();
+        one.add(&list([-4.0, -3.0]), &passed, &[], &mut scorer);
+        assert_eq!(one.table(), "the same winner: 0 of 1 utterances (1 scored by one of the two only)\n");
         assert!(found.table().contains("1 of 2 utterances; WER 0.00 % exact, 50.00 %"), "{}", found.table());
     }
 }

@@ -36,7 +36,11 @@ impl Part {
 pub(super) fn one(worker: &mut Worker, utterance: &Utterance) -> Result<()> {
     let mut utterance = utterance.clone();
     worker.rescore_batch(std::slice::from_mut(&mut utterance))?;
-    match utterance.status {
+    rescored(&utterance)
+}
+
+fn rescored(utterance: &Utterance) -> Result<()> {
+    match &utterance.status {
         Status::Passed(reason) => Err(Error::Record { what: format!("a list cannot be rescored: {reason}") }),
         _ => Ok(()),
     }
@@ -63,6 +67,9 @@ pub(super) fn latency(
 }
 
 /// All lists on `jobs` workers; those rescored go to `kept`, in their order, if somebody wants them.
+///
+/// # Errors
+/// As [`one`].
 pub(super) fn throughput(
     rescorer: &Rescorer,
     utterances: &[Utterance],
@@ -94,6 +101,7 @@ pub(super) fn throughput(
                     worker.step(&mut done)?;
                     flying -= done.len();
                     finished.fetch_add(done.len(), Relaxed);
+                    done.iter().try_for_each(|done| rescored(&done.utterance))?;
                     let rescored = done.drain(..).map(|done| (done.ticket, done.utterance));
                     mine.extend(rescored.filter(|_| keeps));
                 }

@@ -18,8 +18,10 @@ pub(super) struct Cut {
 }
 
 impl Cut {
-    /// Cuts the model that `source` is; `None` where that cannot be done: it then runs whole, as ONNX
-    /// Runtime has loaded it already.
+    /// Cuts the model that `source` is.
+    ///
+    /// # Errors
+    /// Why that cannot be done: it then runs whole, as ONNX Runtime has loaded it already.
     pub fn new(
         source: &Source,
         graph: &Graph,
@@ -27,33 +29,47 @@ impl Cut {
         plan: Plan,
         starts: &[u32],
         precision: Precision,
-    ) -> Option<(Self, Runner)> {
-        let steps = signature.run == Run::Steps && signature.targets.is_none() && !plan.half;
+    ) -> Result<(Self, Runner), String> {
         let each = matches!(signature.layout, Layout::Each { .. });
-        let kind = matches!(signature.kind, Kind::LogProbs | Kind::Logits);
-        let split = (steps && each && kind).then(|| rewrite::split(graph, &signature.output)).flatten()?;
+        if signature.run != Run::Steps || signature.targets.is_some() || !each {
+            return Err("it does not run in steps that score all tokens".into());
+        }
+        if plan.half {
+            return Err("it computes in 16 bits".into());
+        }
+        if !matches!(signature.kind, Kind::LogProbs | Kind::Logits) {
+            return Err("it gives neither logits nor natural logs of probabilities".into());
+        }
+        let split = rewrite::split(graph, &signature.output)
+            .ok_or("its scores do not come from one matrix product and a bias")?;
         let layer = &split.projection;
         let size = signature.vocab_size;
-        let matrix = values(&source.path, &layer.matrix).ok()?;
-        let bias = layer.bias.as_ref().map(|bias| values(&source.path, bias)).transpose().ok()?;
+        let matrix = values(&source.path, &layer.matrix).map_err(text)?;
+        let bias = layer.bias.as_ref().map(|bias| values(&source.path, bias)).transpose().map_err(text)?;
         let width = matrix.len() / size.max(1);
         if width * size != matrix.len() || width == 0 || bias.as_ref().is_some_and(|bias| bias.len() != size)
         {
-            return None;
+            return Err("its output layer's weights do not fit its vocabulary".into());
         }
         let mut stages = source.edits.clone();
         stages.push(split.edits.into());
         let source = Source { edits: stages, ..source.clone() };
-        let runner = Runner::new(&source, plan).ok()?;
+        let runner = Runner::new(&source, plan).map_err(text)?;
         let weight = |token: usize, k: usize| match layer.by_token {
             true => matrix[token * width + k],
             false => matrix[k * size + token],
         };
         let is_start: Vec<bool> = flags(size, starts);
         let bias = |token: usize| bias.as_ref().map_or(0.0, |bias| bias[token]);
-        let head = Head::pack_in(precision, width, size, weight, bias, |token| is_start[token])?;
+        let head = Head::pack_in(precision, width, size, weight, bias, |token| is_start[token])
+            .ok_or_else(|| format!("in {precision} this processor is no faster than in f32"))?;
         let signature = Signature { output: layer.hidden.clone(), vocab_size: width, ..signature.clone() };
-        Some((Self { source, signature: Arc::new(signature), head: Arc::new(head) }, runner))
+        Ok((Self { source, signature: Arc::new(signature), head: Arc::new(head) }, runner))
+    }
+
+    /// What to tell of a model that is not cut.
+    pub fn none(why: String) -> Finding {
+        Finding { what: "output layer", value: "run by ONNX Runtime".into(), why }
     }
 
     /// What to tell of it.
@@ -64,6 +80,10 @@ impl Cut {
             why: format!("scores stay within {difference:.0e} a token"),
         }
     }
+}
+
+fn text(error: crate::Error) -> String {
+    error.to_string()
 }
 
 fn flags(size: usize, set: &[u32]) -> Vec<bool> {

@@ -175,6 +175,8 @@ fn download(wheel: &Wheel, into: &Path) -> Result<()> {
     ]);
     pip.args(["--platform", wheel.tag, "--dest"]).arg(into);
     pip.arg(format!("{}=={}", wheel.name, wheel.version));
+    // What the program sets for itself alone.
+    pip.env_remove("MALLOC_MMAP_THRESHOLD_").env_remove("SECONDPASS_RESTARTED");
     let failed = |what: &str| failed(wheel.name, what);
     let output = pip.stdin(Stdio::null()).output().map_err(|e| match e.kind() {
         std::io::ErrorKind::NotFound => failed("python3 was not found; install Python 3 with pip"),

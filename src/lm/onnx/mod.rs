@@ -294,17 +294,23 @@ fn reduced(way: &Way, precision: Precision, signature: &Signature) -> Option<Str
     }
     let why = |what| {
         let finding = signature.findings.iter().rfind(|finding| finding.what == what);
-        finding.map_or("its layers cannot be run here", |finding| &*finding.why)
+        finding.map(|finding| &*finding.why)
     };
+    let said = |what| why(what).unwrap_or_default();
     Some(match way {
         Way::Own(_) => {
-            format!("runs in {precision} as asked: {} in a trial; `bench` measures it", why("layers"))
+            format!("runs in {precision} as asked: {} in a trial; `bench` measures it", said("layers"))
         }
         Way::Cut(..) => format!(
             "only its output layer runs in {precision}, the rest in f32: {} in a trial; `bench` measures it",
-            why("output layer")
+            said("output layer")
         ),
-        Way::Whole(_) => format!("runs in f32, not in {precision} as asked: {}", why("layers")),
+        Way::Whole(_) => {
+            // Last is tried the output layer alone.
+            let why = why("output layer").or_else(|| why("layers"));
+            let why = why.unwrap_or("the options leave all of it to ONNX Runtime");
+            format!("runs in f32, not in {precision} as asked: {why}")
+        }
     })
 }
 

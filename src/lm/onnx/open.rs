@@ -227,15 +227,19 @@ impl Whole<'_> {
     /// Splits the output layer off where that can be done and keeps the scores.
     fn cut(self, runner: Runner, starts: &Arc<[u32]>, precision: Precision) -> Result<(Arc<Signature>, Way)> {
         let cut = Cut::new(self.source, self.graph, &self.signature, self.plan, starts, precision);
-        let Some((cut, hidden)) = cut else {
-            return Ok((self.signature, Way::Whole(runner)));
+        let (cut, hidden) = match cut {
+            Ok(cut) => cut,
+            Err(why) => return Ok((self.told(Cut::none(why)), Way::Whole(runner))),
         };
         let mut whole = self.kernel(runner, None, starts);
         let mut split = self.kernel(hidden, Some(cut.clone()), starts);
         let expected = trial(&mut whole, &self.signature)?;
         let got = trial(&mut split, &self.signature).unwrap_or_default();
         match worst(&expected, &got, precision) {
-            None => Ok((self.signature, Way::Whole(whole.into_runner()))),
+            None => {
+                let why = "split off, its scores would not stay the same".to_owned();
+                Ok((self.told(Cut::none(why)), Way::Whole(whole.into_runner())))
+            }
             Some(worst) => {
                 Ok((self.told(Cut::finding(precision, worst)), Way::Cut(cut, split.into_runner())))
             }

@@ -42,6 +42,8 @@ pub(super) struct Entry {
     pub known: Vec<(u32, f32)>,
     pub carry: Option<Carry>,
     start: Option<Start>,
+    /// Whether it begins with a carried state: what comes after the utterance begins with another.
+    carried: bool,
     /// Units in flight that need it.
     holders: u32,
     children: u32,
@@ -110,6 +112,7 @@ impl Histories {
         let entry = self.add(NONE, start.token);
         self.entries[entry as usize].start = Some(start);
         self.entries[entry as usize].carry = carry.cloned();
+        self.entries[entry as usize].carried = carry.is_some();
         self.starts.insert(start, entry);
         entry
     }
@@ -122,6 +125,7 @@ impl Histories {
         }
         let entry = self.add(parent, token);
         self.entries[parent as usize].children += 1;
+        self.entries[entry as usize].carried = self.entries[parent as usize].carried;
         self.next.insert(key, entry);
         entry
     }
@@ -134,14 +138,14 @@ impl Histories {
         entry.holders += 1;
     }
 
-    /// Lets go of an entry; without a holder it is kept only while there is room.
+    /// Lets go of an entry; without a holder it is kept only while there is room, and never after a carried state.
     pub fn leave(&mut self, entry: u32) {
         let it = &mut self.entries[entry as usize];
         it.holders -= 1;
         if it.holders > 0 {
             return;
         }
-        if it.state == NONE || self.keep == 0 {
+        if it.state == NONE || self.keep == 0 || it.carried {
             self.forget(entry);
             return;
         }
@@ -175,7 +179,7 @@ impl Histories {
     fn add(&mut self, parent: u32, token: u32) -> u32 {
         if let Some(at) = self.free.pop() {
             let entry = &mut self.entries[at as usize];
-            (entry.parent, entry.token) = (parent, token);
+            (entry.parent, entry.token, entry.carried) = (parent, token, false);
             return at;
         }
         self.entries.push(Entry {
@@ -187,6 +191,7 @@ impl Histories {
             known: Vec::new(),
             carry: None,
             start: None,
+            carried: false,
             holders: 0,
             children: 0,
             older: NONE,

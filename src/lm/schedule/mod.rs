@@ -9,6 +9,7 @@ mod histories;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Instant;
 
@@ -33,6 +34,8 @@ pub struct Scheduler<K> {
     flights: Vec<Option<Flight>>,
     /// Flights that are over, for their memory.
     spare: Vec<Flight>,
+    /// The job of those.
+    nothing: Job,
     /// Slots with work left, oldest first.
     order: Vec<usize>,
     histories: Histories,
@@ -76,6 +79,14 @@ impl<K: StepKernel> Scheduler<K> {
             answers,
             flights: Vec::new(),
             spare: Vec::new(),
+            nothing: Job {
+                trie: Arc::default(),
+                start: None,
+                context: Arc::new([]),
+                deadline: None,
+                boundaries: false,
+                keep: false,
+            },
             order: Vec::new(),
             histories: Histories::default(),
             found: Vec::new(),
@@ -382,7 +393,7 @@ impl<K: StepKernel> Scheduler<K> {
         let carry = flight.job.start.as_ref();
         let start = Start {
             token: flight.job.trie.token[ROOT as usize],
-            carry: carry.map_or(0, |carry| std::sync::Arc::as_ptr(&carry.0).addr()),
+            carry: carry.map_or(0, |carry| Arc::as_ptr(&carry.0).addr()),
             alone: if self.limits.alone { self.jobs } else { 0 },
         };
         let flight = self.flights[slot].insert(flight);
@@ -564,9 +575,11 @@ impl<K: StepKernel> Scorer for Scheduler<K> {
             return;
         }
         self.leave(slot.0);
-        if let Some(flight) = self.flights[slot.0].take()
+        if let Some(mut flight) = self.flights[slot.0].take()
             && self.spare.len() < SPARE
         {
+            // Its trie, tensors and state are the caller's.
+            flight.job = self.nothing.clone();
             self.spare.push(flight);
         }
     }

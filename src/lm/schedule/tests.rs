@@ -307,6 +307,27 @@ fn carried_states_are_shared_only_where_they_are_the_same() {
 }
 
 #[test]
+fn what_follows_a_carried_state_is_not_remembered_nor_a_released_job() {
+    let trie = trie(&[vec![1, 2], vec![1, 3]]);
+    let carry = Carry(Arc::new(3u64));
+    for answers in [false, true] {
+        let mut scheduler = with_answers(64, false, None, answers);
+        scheduler.remember(100 * (8 + super::ENTRY_BYTES));
+        let alone = (Arc::strong_count(&trie), Arc::strong_count(&carry.0));
+        let slot = scheduler.submit(Job { start: Some(carry.clone()), ..job(&trie) }).unwrap();
+        assert_eq!(finish(&mut scheduler, slot), plain(&trie, 3, None));
+        scheduler.release(slot);
+        assert_eq!((scheduler.histories.idle(), scheduler.histories.len()), (0, 0));
+        assert_eq!((Arc::strong_count(&trie), Arc::strong_count(&carry.0)), alone);
+        // What begins with the model's own start is.
+        let slot = scheduler.submit(job(&trie)).unwrap();
+        assert_eq!(finish(&mut scheduler, slot), plain(&trie, 1, None));
+        scheduler.release(slot);
+        assert!(scheduler.histories.idle() > 0);
+    }
+}
+
+#[test]
 fn frequent_openings_outlive_what_came_once() {
     // Each list begins alike, and goes on as no other does.
     let lists: Vec<_> =

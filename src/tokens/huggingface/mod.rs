@@ -129,10 +129,9 @@ impl HuggingFace {
         };
         let mut starts: Vec<bool> =
             symbols.iter().map(|symbol| symbol.as_deref().is_some_and(starts_word)).collect();
-        // It stands for a whole word there.
-        if let (false, Some(start)) =
-            (model.needs_marks(), model.unk.and_then(|unk| starts.get_mut(unk as usize)))
-        {
+        // Without marks it stands for a whole word; without a piece for the mark alone it takes that in.
+        let takes_mark = !model.needs_marks() || !plain().any(|symbol| **symbol == *mark.as_bytes());
+        if let (true, Some(start)) = (takes_mark, model.unk.and_then(|unk| starts.get_mut(unk as usize))) {
             *start = true;
         }
         let hash = fingerprint(symbols.iter().map(|symbol| symbol.as_deref().unwrap_or_default()));

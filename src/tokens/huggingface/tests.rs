@@ -79,6 +79,21 @@ fn word_starts() {
 }
 
 #[test]
+fn an_unknown_token_takes_the_mark_in_where_it_has_no_piece() {
+    let parse = |piece: &str| {
+        let json = format!(
+            r#"{{"pre_tokenizer":{{"type":"Metaspace","replacement":"▁","prepend_scheme":"always"}},
+            "model":{{"type":"Unigram","unk_id":2,
+            "vocab":[["<s>",0],["</s>",0],["<unk>",0],["▁a",-1],["{piece}",-2]]}}}}"#
+        );
+        HuggingFace::parse(json.as_bytes(), 5, Specials::default()).unwrap()
+    };
+    let (with, without) = (parse("▁"), parse("b"));
+    assert_eq!((encode(&with, "a \u{65e5}"), encode(&without, "a \u{65e5}")), (vec![3, 4, 2], vec![3, 2]));
+    assert_eq!((with.starts_word(2), without.starts_word(2)), (false, true));
+}
+
+#[test]
 fn refusals() {
     let text = String::from_utf8(fixture("gpt2.json")).unwrap();
     let error =

@@ -115,7 +115,7 @@ pub fn finding(stack: &Stack, precision: Precision, difference: f64) -> Finding 
     Finding {
         what: "layers",
         value: format!(
-            "{} and the output layer, run here in {precision} from {} MiB of packed weights",
+            "{} and the output layer, run here in {precision} from {} MiB of weights",
             layers.join(", "),
             stack.bytes().div_ceil(1 << 20)
         ),

@@ -59,7 +59,8 @@ impl Stack {
         self.layers.iter().map(|layer| (layer.kind, layer.size))
     }
 
-    /// Bytes of everything but the table.
+    /// Bytes of the layers' and the output layer's weights, and of the embedding; not of the products that
+    /// the table keeps.
     pub fn bytes(&self) -> usize {
         let layers: usize = self.layers.iter().map(|layer| layer.matrix.bytes()).sum();
         layers + self.table.bytes() + self.head.bytes()
@@ -220,18 +221,28 @@ impl Arena {
         }
         // Schedulers ask for one more again and again.
         let asked = count;
-        let count = count.max(self.norms.len() + self.norms.len() / 2).max(64);
+        let more = count.max(self.norms.len() + self.norms.len() / 2).max(64);
+        // Less is better than nothing.
+        let Some(count) = [more, asked].into_iter().find(|&count| self.grow(stack, count)) else {
+            return false;
+        };
+        self.norms.resize(count, None);
+        self.count = asked;
+        true
+    }
+
+    /// Makes panels that are shorter hold `count` states. Where memory ends on the way, those before stay
+    /// longer.
+    pub(super) fn grow(&mut self, stack: &Stack, count: usize) -> bool {
         for (layer, panels) in stack.layers.iter().zip(&mut self.panels) {
-            for panel in panels {
-                let numbers = count.saturating_mul(layer.kind.state());
+            let numbers = count.saturating_mul(layer.kind.state());
+            for panel in panels.iter_mut().filter(|panel| panel.len() < numbers) {
                 if panel.try_reserve_exact(numbers - panel.len()).is_err() {
                     return false;
                 }
                 panel.resize(numbers, 0.0);
             }
         }
-        self.norms.resize(count, None);
-        self.count = asked;
         true
     }
 

@@ -45,13 +45,13 @@ impl Table {
         }
     }
 
-    /// Bytes without what is computed later.
+    /// Bytes of the weights, without what is computed later.
     pub fn bytes(&self) -> usize {
         let own = match &self.embedding {
             Embedding::Own(values) => size_of_val(&**values),
             Embedding::Tied => 0,
         };
-        self.matrix.bytes() + own + size_of_val(&*self.known)
+        self.matrix.bytes() + own
     }
 
     /// Computes what is missing for these tokens; gives back what could not be kept.
@@ -80,8 +80,10 @@ impl Table {
             let panels = (0..self.bias.len()).map(|panel| products[panel * missing.len() + row]).collect();
             let room = |left: usize| left.checked_sub(1);
             if self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_ok() {
-                // Another worker may have been faster, with the same bits.
-                let _ = self.known[token as usize].set(panels);
+                // Another worker may have been faster, with the same bits: then there is room for one more.
+                if self.known[token as usize].set(panels).is_err() {
+                    self.left.fetch_add(1, Ordering::Relaxed);
+                }
             } else {
                 fresh.push((token, panels));
             }

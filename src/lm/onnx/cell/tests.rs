@@ -287,6 +287,21 @@ fn what_is_not_finite_stays_in_its_row() {
 }
 
 #[test]
+fn an_arena_grows_after_memory_was_refused() {
+    let model = Model::new(Kind::Gru, false, 6, &[20, 20], 25);
+    let stack = model.stack(Tiles::best(), usize::MAX);
+    let mut arena = Arena::new(&stack);
+    // As after a request that ended between two panels: some are longer than what is counted.
+    assert!(arena.grow(&stack, 500));
+    assert!(!arena.reserve(&stack, usize::MAX));
+    for count in [70, 600] {
+        assert!(arena.reserve(&stack, count));
+        assert_eq!(arena.count(), count);
+        arena.reset(&stack, count as u32 - 1);
+    }
+}
+
+#[test]
 fn wanting_less_or_later_changes_no_bit() {
     let model = Model::new(Kind::Lstm, false, 6, &[20], 60);
     let stack = model.stack(Tiles::best(), usize::MAX);

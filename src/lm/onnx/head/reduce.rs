@@ -53,6 +53,10 @@ impl Sum {
         let limit = self.reference + MARGIN;
         let above = logits.iter().fold(false, |above, &logit| above | (logit > limit));
         if above || self.reference == f32::NEG_INFINITY {
+            // Tokens that are masked add nothing, and give no reference. NaN is for the sum to show.
+            if logits.iter().all(|&logit| logit == f32::NEG_INFINITY) {
+                return;
+            }
             self.raise(logits);
         }
         let mut terms = [0.0; PANEL];

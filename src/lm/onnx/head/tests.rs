@@ -136,6 +136,37 @@ fn large_and_broken_logits() {
 }
 
 #[test]
+fn masked_tokens_add_nothing_wherever_they_are() {
+    let width = 9;
+    // Whole panels at the beginning, in the middle and at the end, all but one token, and some of each.
+    let masks: [fn(usize) -> bool; 5] = [
+        |token| token < 100,
+        |token| (96..512).contains(&token),
+        |token| token >= 600,
+        |token| token != 699,
+        |token| token % 2 == 0,
+    ];
+    for masked in masks {
+        let mut layer = Layer::new(width, 700, 1.0);
+        (0..700).filter(|&token| masked(token)).for_each(|token| layer.bias[token] = f32::NEG_INFINITY);
+        let hidden = numbers(width * 6, 3);
+        let tokens: Vec<u32> = (0..6).flat_map(|_| [0, 1, 130, 699, BOUNDARY]).collect();
+        let offsets: Vec<u32> = (0..=6).map(|row| row * 5).collect();
+        for tiles in Tiles::all().into_iter().chain(Tiles::all_reduced()) {
+            let near = if tiles.is_reduced() { 0.1 } else { 1e-5 };
+            let mut out = vec![f32::NAN; tokens.len()];
+            let wanted = Wanted { tokens: &tokens, offsets: &offsets };
+            layer.head(tiles).run(&hidden, wanted, &mut out, &mut Scratch::default());
+            for (at, (&token, &got)) in tokens.iter().zip(&out).enumerate() {
+                let want = layer.ln(&hidden[at / 5 * width..][..width], token);
+                let same = f64::from(got) == want || (f64::from(got) - want).abs() < near;
+                assert!(same, "{tiles:?} {token}: {got}, not {want}");
+            }
+        }
+    }
+}
+
+#[test]
 fn in_fewer_bits_log_probabilities_are_near_those_in_f64() {
     // The spreads are those of trained layers; the last one is sure of one token.
     for (width, vocabulary, spread, near) in [

@@ -88,3 +88,20 @@ fn a_model_that_cannot_says_that_it_runs_in_f32() {
         lm.spec().warnings.iter().any(|warning| warning.starts_with("runs in f32, not in int8 as asked"))
     );
 }
+
+#[test]
+fn a_model_whose_output_layer_stays_where_it_is_says_why() {
+    if !runtime_or_skip("a_model_whose_output_layer_stays_where_it_is_says_why") {
+        return;
+    }
+    let options = OnnxOptions { precision: Precision::Int8, split: Some(true), ..OnnxOptions::default() };
+    let lm = OnnxLm::open_by(&fixture("foreign/bidirectional"), "lm", &options, None, |_, signature| {
+        Ok(Arc::new(Ids { size: signature.vocab_size, bos: signature.bos, eos: signature.eos }))
+    });
+    let lm = lm.unwrap();
+    let finding = lm.signature().findings.iter().find(|finding| finding.what == "output layer").unwrap();
+    assert_eq!(finding.value, "run by ONNX Runtime");
+    assert!(finding.why.contains("steps"), "{}", finding.why);
+    let told = format!("runs in f32, not in int8 as asked: {}", finding.why);
+    assert!(lm.spec().warnings.contains(&told), "{:?}", lm.spec().warnings);
+}
