@@ -136,11 +136,14 @@ impl BestArgs {
     /// What they say, with what `config` has learnt.
     ///
     /// # Errors
-    /// If there is a risk without --best-only.
+    /// If there is a risk or a width without --best-only.
     pub fn best_only(&self, config: &Config) -> Result<Option<BestOnly>> {
         if !self.best_only {
             if self.risk != 0.0 {
                 return Err(Error::config("--risk is about --best-only: add it"));
+            }
+            if self.width != BestOnly::default().width {
+                return Err(Error::config("--width is about --best-only: add it"));
             }
             return Ok(None);
         }
@@ -172,8 +175,12 @@ impl ModelArgs {
             None => Config::default(),
         };
         let mut named = Vec::new();
+        let of_file = config.lm.clone();
         add(&mut config, "rnnlm", Kind::Neural, &self.rnnlm, &mut named)?;
         add(&mut config, "ngram", Kind::Ngram, &self.ngram, &mut named)?;
+        if config.lm != of_file {
+            config.forget_margins();
+        }
         if let Some(path) = &self.weights {
             let weights = Config::load(path)?;
             let all = weights.all_weights();
@@ -192,7 +199,14 @@ impl ModelArgs {
             config.spread = all.spread;
             config.confidence = weights.confidence;
             config.consensus = weights.consensus;
+            // What is no word, and what is taken for what is missing, was so where they were tuned.
+            let fresh = weights.markers.into_iter().filter(|marker| !config.markers.contains(marker));
+            config.markers.extend(fresh.collect::<Vec<_>>());
+            config.known_markers = weights.known_markers.or(config.known_markers);
+            config.missing.extend(weights.missing);
+            config.tail = weights.tail;
         }
+        let tuned = config.clone();
         let mixed = config.interpolate == Some(Interpolate::Linear);
         if let Some(combine) = self.interpolate {
             config.interpolate = Some(match combine {
@@ -239,6 +253,9 @@ impl ModelArgs {
                 return Err(bad("--missing", missing, "NAME=min"));
             };
             config.missing.insert(name.to_owned(), Missing::Min);
+        }
+        if !config.totals_as(&tuned) {
+            config.forget_margins();
         }
         Ok(config)
     }
@@ -303,6 +320,12 @@ impl ModelArgs {
     }
 
     fn text(&self, config: &mut Config) -> Result<()> {
+        for precision in &self.precision {
+            let named = pair(precision).and_then(|(name, _)| config.lm.iter().find(|lm| lm.name == name));
+            if named.is_some_and(|lm| lm.kind() != Kind::Neural) {
+                return Err(bad("--precision", precision, "the name of a neural model"));
+            }
+        }
         let mut each = |flag: &str, given: &str, set: &dyn Fn(&mut LmConfig, &str)| {
             let (name, value) = pair(given).unwrap_or(("*", given));
             let mut found = name == "*";
@@ -451,7 +474,7 @@ mod tests {
         assert_eq!(precisions(&[]).unwrap(), [None, None, None]);
         assert_eq!(precisions(&["--precision", "int8"]).unwrap(), [int8(), int8(), None]);
         assert_eq!(precisions(&["--precision", "b=int8"]).unwrap(), [None, int8(), None]);
-        for wrong in ["int4", "x=int8", "b=8"] {
+        for wrong in ["int4", "x=int8", "b=8", "c=int8"] {
             assert!(precisions(&["--precision", wrong]).unwrap_err().to_string().contains(wrong));
         }
     }

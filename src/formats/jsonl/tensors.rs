@@ -76,8 +76,16 @@ fn tensor(line: &[u8], span: Span, room: usize, folder: Option<&Path>) -> Result
             return Ok(Err(format!("`{kind}` is not float32: convert it")));
         }
     }
+    let shape = member(line, span, "shape")?.map(|shape| sizes(line, shape));
     if let Some(file) = member(line, span, "file")?.filter(|file| file.first(line) == b'"') {
-        return Ok(npy::read(folder, &text(line, file), room));
+        let read = npy::read(folder, &text(line, file), room);
+        return Ok(read.and_then(|(found, values)| match shape {
+            Some(None) => Err("`shape` is no list of sizes".into()),
+            Some(Some(shape)) if shape != found => {
+                Err(format!("its file holds {found:?}, and `shape` says {shape:?}: one of them is wrong"))
+            }
+            _ => Ok((found, values)),
+        }));
     }
     let (data, coded) = (member(line, span, "data")?, member(line, span, "base64")?);
     let values = match (data, coded) {
@@ -85,7 +93,6 @@ fn tensor(line: &[u8], span: Span, room: usize, folder: Option<&Path>) -> Result
         (_, Some(coded)) if coded.first(line) == b'"' => floats(&unescape(coded.of(line)), room),
         _ => Err("it has no list `data`, no string `base64` and no `file`".into()),
     };
-    let shape = member(line, span, "shape")?.map(|shape| sizes(line, shape));
     Ok(values.and_then(|(found, values)| match shape {
         None => Ok((found, values)),
         Some(None) => Err("`shape` is no list of sizes".into()),
