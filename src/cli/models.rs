@@ -440,6 +440,7 @@ fn bad(flag: &str, given: &str, wanted: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rescorer::Tail;
     use clap::Parser;
 
     #[derive(Parser)]
@@ -490,6 +491,39 @@ mod tests {
         assert_eq!(again.missing["lm"], Missing::Min);
         let markers = again.all_markers();
         assert_eq!(markers.words(b"<s> uh a er cat"), [&b"<s>"[..], b"a", b"cat"]);
+    }
+
+    #[test]
+    fn margins_go_with_what_was_tuned() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+        let tail = Some(Tail { margins: vec![[1.0, 0.01]], ..Tail::default() });
+        let mut tuned =
+            parse(&["--ngram", "a.arpa", "--marker", "uh", "--no-markers"]).models.config().unwrap();
+        tuned.weights.insert("ngram".into(), 0.5);
+        tuned.missing.insert("am".into(), Missing::Min);
+        tuned.tail = tail.clone();
+        tuned.save(path("tuned.toml").as_ref()).unwrap();
+        let file = path("tuned.toml");
+        let margins = |flags: &[&str]| {
+            let config = parse(&[&["--config", &file], flags].concat()).models.config().unwrap();
+            config.tail.map(|tail| tail.margins.len())
+        };
+        assert_eq!(margins(&[]), Some(1));
+        assert_eq!(margins(&["--weight", "ngram=0.5"]), Some(1));
+        for flags in [
+            &["--weight", "ngram=0.6"][..],
+            &["--ngram", "b.arpa"],
+            &["--interpolate", "linear", "--lambda", "ngram=1"],
+            &["--no-eos"],
+        ] {
+            assert_eq!(margins(flags), Some(0), "{flags:?}");
+        }
+        let weighted = parse(&["--ngram", "a.arpa", "--weights", &file]).models.config().unwrap();
+        assert_eq!((weighted.tail, weighted.known_markers), (tail, Some(false)));
+        assert_eq!((&*weighted.markers, weighted.missing["am"]), (&["uh".to_owned()][..], Missing::Min));
+        std::fs::write(path("bare.toml"), "[weights]\nngram = 0.4\n").unwrap();
+        assert_eq!(margins(&["--weights", &path("bare.toml")]), None);
     }
 
     #[test]

@@ -294,4 +294,24 @@ mod tests {
             assert!(error.contains(what) && !error.contains('\n'), "{member}: {error}");
         }
     }
+
+    #[test]
+    fn a_shape_beside_a_file_is_the_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let header = "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 2), }\n";
+        let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+        bytes.extend((header.len() as u16).to_le_bytes());
+        bytes.extend(header.as_bytes());
+        bytes.extend([1f32, 2.0].iter().flat_map(|value| value.to_le_bytes()));
+        std::fs::write(folder.path().join("a.npy"), bytes).unwrap();
+        let read = |json: &str| {
+            let span = super::Cursor::new(json.as_bytes(), 0).value().unwrap();
+            super::tensor(json.as_bytes(), span, 9, Some(folder.path())).unwrap()
+        };
+        for right in [r#"{"file":"a.npy"}"#, r#"{"file":"a.npy","shape":[1,2]}"#] {
+            assert_eq!(read(right).unwrap(), (vec![1, 2], vec![1.0, 2.0]));
+        }
+        assert!(read(r#"{"file":"a.npy","shape":[2,1]}"#).unwrap_err().contains("[1, 2]"));
+        assert!(read(r#"{"file":"a.npy","shape":2}"#).unwrap_err().contains("no list of sizes"));
+    }
 }
