@@ -237,6 +237,31 @@ impl Config {
         Ok(())
     }
 
+    /// Drops what was learnt about risks: margins hold for the models and weights that they were counted
+    /// with. A risk is refused then; without one, the winner is certain whatever is expected of words.
+    pub fn forget_margins(&mut self) {
+        if let Some(tail) = &mut self.tail {
+            tail.margins.clear();
+        }
+    }
+
+    /// Whether totals are made as under `other`, but for the precision of products.
+    pub fn totals_as(&self, other: &Self) -> bool {
+        let made = |config: &Self| {
+            let mut lm = config.lm.clone();
+            lm.iter_mut().for_each(|lm| lm.precision = None);
+            Self {
+                lm,
+                tail: None,
+                missing: BTreeMap::new(),
+                confidence: None,
+                consensus: None,
+                ..config.clone()
+            }
+        };
+        made(self) == made(other)
+    }
+
     fn interpolation(&self) -> Result<Interpolation> {
         if self.interpolate != Some(Interpolate::Linear) {
             return Ok(Interpolation::LogLinear);
@@ -277,6 +302,12 @@ impl LmConfig {
                 Arc::new(OnnxLm::open(&self.path, &self.name, &options)?)
             }
             Kind::Ngram => {
+                if self.precision.is_some() {
+                    return Err(Error::Config(format!(
+                        "`{}` has a precision, and is no neural model: take it out",
+                        self.name
+                    )));
+                }
                 let ngram = Ngram::open(&self.path, ngram)?;
                 match &self.pieces {
                     Some(pieces) => Arc::new(PieceNgram::new(ngram, pieces)?),

@@ -133,6 +133,11 @@ impl Rescorer {
         Self { shared: Arc::new(shared) }
     }
 
+    /// Whether only the winner is wanted.
+    pub(crate) fn is_best_only(&self) -> bool {
+        self.shared.best_only.is_some()
+    }
+
     /// The same models and weights, for those who want everything scored (`None`) or only the winner
     /// ([`Builder::best_only`]).
     ///

@@ -268,7 +268,7 @@ impl Feeder<'_> {
         // Answers are longer than what they answer.
         let mut earlier = earlier.map(|earlier| Lines::new(earlier, usize::MAX));
         let plan = self.plan.clone();
-        let mut first = First::new(&plan);
+        let mut first = First::new(&plan, self.options);
         let mut skip = self.options.skip;
         while let Some(read) = self.next(chunks) {
             let (chunk, at) = match read? {

@@ -136,11 +136,14 @@ impl BestArgs {
     /// What they say, with what `config` has learnt.
     ///
     /// # Errors
-    /// If there is a risk without --best-only.
+    /// If there is a risk or a width without --best-only.
     pub fn best_only(&self, config: &Config) -> Result<Option<BestOnly>> {
         if !self.best_only {
             if self.risk != 0.0 {
                 return Err(Error::config("--risk is about --best-only: add it"));
+            }
+            if self.width != BestOnly::default().width {
+                return Err(Error::config("--width is about --best-only: add it"));
             }
             return Ok(None);
         }
@@ -172,8 +175,12 @@ impl ModelArgs {
             None => Config::default(),
         };
         let mut named = Vec::new();
+        let of_file = config.lm.clone();
         add(&mut config, "rnnlm", Kind::Neural, &self.rnnlm, &mut named)?;
         add(&mut config, "ngram", Kind::Ngram, &self.ngram, &mut named)?;
+        if config.lm != of_file {
+            config.forget_margins();
+        }
         if let Some(path) = &self.weights {
             let weights = Config::load(path)?;
             let all = weights.all_weights();
@@ -192,7 +199,14 @@ impl ModelArgs {
             config.spread = all.spread;
             config.confidence = weights.confidence;
             config.consensus = weights.consensus;
+            // What is no word, and what is taken for what is missing, was so where they were tuned.
+            let fresh = weights.markers.into_iter().filter(|marker| !config.markers.contains(marker));
+            config.markers.extend(fresh.collect::<Vec<_>>());
+            config.known_markers = weights.known_markers.or(config.known_markers);
+            config.missing.extend(weights.missing);
+            config.tail = weights.tail;
         }
+        let tuned = config.clone();
         let mixed = config.interpolate == Some(Interpolate::Linear);
         if let Some(combine) = self.interpolate {
             config.interpolate = Some(match combine {
@@ -239,6 +253,9 @@ impl ModelArgs {
                 return Err(bad("--missing", missing, "NAME=min"));
             };
             config.missing.insert(name.to_owned(), Missing::Min);
+        }
+        if !config.totals_as(&tuned) {
+            config.forget_margins();
         }
         Ok(config)
     }
@@ -303,6 +320,12 @@ impl ModelArgs {
     }
 
     fn text(&self, config: &mut Config) -> Result<()> {
+        for precision in &self.precision {
+            let named = pair(precision).and_then(|(name, _)| config.lm.iter().find(|lm| lm.name == name));
+            if named.is_some_and(|lm| lm.kind() != Kind::Neural) {
+                return Err(bad("--precision", precision, "the name of a neural model"));
+            }
+        }
         let mut each = |flag: &str, given: &str, set: &dyn Fn(&mut LmConfig, &str)| {
             let (name, value) = pair(given).unwrap_or(("*", given));
             let mut found = name == "*";
@@ -417,6 +440,7 @@ fn bad(flag: &str, given: &str, wanted: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rescorer::Tail;
     use clap::Parser;
 
     #[derive(Parser)]
@@ -451,7 +475,7 @@ mod tests {
         assert_eq!(precisions(&[]).unwrap(), [None, None, None]);
         assert_eq!(precisions(&["--precision", "int8"]).unwrap(), [int8(), int8(), None]);
         assert_eq!(precisions(&["--precision", "b=int8"]).unwrap(), [None, int8(), None]);
-        for wrong in ["int4", "x=int8", "b=8"] {
+        for wrong in ["int4", "x=int8", "b=8", "c=int8"] {
             assert!(precisions(&["--precision", wrong]).unwrap_err().to_string().contains(wrong));
         }
     }
@@ -467,6 +491,39 @@ mod tests {
         assert_eq!(again.missing["lm"], Missing::Min);
         let markers = again.all_markers();
         assert_eq!(markers.words(b"<s> uh a er cat"), [&b"<s>"[..], b"a", b"cat"]);
+    }
+
+    #[test]
+    fn margins_go_with_what_was_tuned() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+        let tail = Some(Tail { margins: vec![[1.0, 0.01]], ..Tail::default() });
+        let mut tuned =
+            parse(&["--ngram", "a.arpa", "--marker", "uh", "--no-markers"]).models.config().unwrap();
+        tuned.weights.insert("ngram".into(), 0.5);
+        tuned.missing.insert("am".into(), Missing::Min);
+        tuned.tail = tail.clone();
+        tuned.save(path("tuned.toml").as_ref()).unwrap();
+        let file = path("tuned.toml");
+        let margins = |flags: &[&str]| {
+            let config = parse(&[&["--config", &file], flags].concat()).models.config().unwrap();
+            config.tail.map(|tail| tail.margins.len())
+        };
+        assert_eq!(margins(&[]), Some(1));
+        assert_eq!(margins(&["--weight", "ngram=0.5"]), Some(1));
+        for flags in [
+            &["--weight", "ngram=0.6"][..],
+            &["--ngram", "b.arpa"],
+            &["--interpolate", "linear", "--lambda", "ngram=1"],
+            &["--no-eos"],
+        ] {
+            assert_eq!(margins(flags), Some(0), "{flags:?}");
+        }
+        let weighted = parse(&["--ngram", "a.arpa", "--weights", &file]).models.config().unwrap();
+        assert_eq!((weighted.tail, weighted.known_markers), (tail, Some(false)));
+        assert_eq!((&*weighted.markers, weighted.missing["am"]), (&["uh".to_owned()][..], Missing::Min));
+        std::fs::write(path("bare.toml"), "[weights]\nngram = 0.4\n").unwrap();
+        assert_eq!(margins(&["--weights", &path("bare.toml")]), None);
     }
 
     #[test]

@@ -145,7 +145,9 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
     let Opened { mut lists, given, references, format } = arguments.formats.open(&arguments.input, kept)?;
     // What comes out is known without reading, unless the content has to tell.
     let out = arguments.output_format.or(format);
-    arguments.fits(out, decision, messages)?;
+    if let Some(out) = out {
+        options.fits(arguments.best.best_only, out)?;
+    }
     let done = match arguments.resume {
         true => done_before(&arguments.output, out, &given)?,
         false => 0,
@@ -212,9 +214,14 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
 impl Args {
     fn options(&self, workers: usize, decision: Decision) -> Result<StreamOptions> {
         if self.best.best_only && (self.confidence || decision != Decision::Best) {
-            return Err(Error::config(
-                "--best-only leaves hypotheses unscored, and confidences, mbr and rover need every score; drop one",
-            ));
+            // What the file says is not there to be dropped.
+            let advice = match decision != Decision::Best && self.consensus.is_none() {
+                true => "the configuration's consensus is another: add --consensus best",
+                false => "drop one",
+            };
+            return Err(Error::Config(format!(
+                "--best-only leaves hypotheses unscored, and confidences, mbr and rover need every score; {advice}"
+            )));
         }
         if self.resume && self.output == Path::new("-") {
             return Err(Error::config("--resume needs --output FILE: the file to complete"));
@@ -273,37 +280,6 @@ impl Args {
             );
         }
         Ok(calibration)
-    }
-
-    /// Says what has no place in the format that comes out.
-    fn fits(&self, out: Option<Format>, decision: Decision, messages: &Messages) -> Result<()> {
-        let Some(out) = out.filter(|out| !matches!(out, Format::Jsonl | Format::Json)) else {
-            return Ok(());
-        };
-        let alone =
-            self.nbest == 1 || self.keep_scores || matches!(out, Format::Trn | Format::Ref | Format::Ctm);
-        if self.best.best_only && !alone {
-            return Err(Error::Config(format!(
-                "--best-only leaves hypotheses without a total, and `{out}` has no place to say so; add --nbest 1, \
-                 --keep-scores or --output-format jsonl"
-            )));
-        }
-        if decision == Decision::Rover {
-            return Err(Error::Config(format!(
-                "--consensus rover gives words that need not be those of a hypothesis, and `{out}` has no place \
-                 for them; add --output-format jsonl, or use --consensus mbr"
-            )));
-        }
-        for (flag, given) in
-            [("--confidence", self.confidence), ("--explain", self.explain), ("--timings", self.timings)]
-        {
-            if given {
-                messages.say(&format!(
-                    "warning: {flag} changes nothing: `{out}` has no place for it; add --output-format jsonl"
-                ));
-            }
-        }
-        Ok(())
     }
 
     /// What messages call the output.

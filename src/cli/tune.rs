@@ -160,7 +160,7 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
         found: good || arguments.force,
     };
     let mut judged: Vec<_> = utterances.iter_mut().filter(|u| u.reference.is_some()).collect();
-    config.consensus = None;
+    // Where nothing can be judged, what the configuration says stands.
     if let Some(mbr) = tuning.mbr(&mut judged) {
         outcome::decide(&mut config, &mbr, arguments.unit(), messages);
     }

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::Event;
 use super::stage::Plan;
+use super::{Event, StreamOptions};
 use crate::combine::deviation;
-use crate::formats::{Chunk, Reader};
+use crate::consensus::Decision;
+use crate::formats::{Chunk, Format, Reader};
 use crate::nbest::{Name, Utterance};
 use crate::tokens::Fit;
 use crate::{Error, Result};
@@ -16,9 +17,44 @@ const LOOKED_AT: u64 = 100;
 /// A spread this many times wider or narrower than where the weights were tuned is another scale.
 const OTHER_SCALE: f64 = 3.0;
 
+impl StreamOptions {
+    /// Whether what is asked for has a place in the format that comes out; warnings about what changes
+    /// nothing. [`rescore`](super::rescore) asks at the first record; whoever knows the format before may ask
+    /// before.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where old scores would stand among totals, or words have no hypothesis.
+    pub fn fits(&self, best_only: bool, out: Format) -> Result<Vec<String>> {
+        if matches!(out, Format::Jsonl | Format::Json) {
+            return Ok(Vec::new());
+        }
+        let alone = self.nbest == Some(1)
+            || self.answer.keep_scores
+            || matches!(out, Format::Trn | Format::Ref | Format::Ctm);
+        if best_only && !alone {
+            return Err(Error::Config(format!(
+                "--best-only leaves hypotheses without a total, and `{out}` has no place to say so; add --nbest 1, \
+                 --keep-scores or --output-format jsonl"
+            )));
+        }
+        if self.decision == Decision::Rover {
+            return Err(Error::Config(format!(
+                "--consensus rover gives words that need not be those of a hypothesis, and `{out}` has no place \
+                 for them; add --output-format jsonl, or use --consensus mbr"
+            )));
+        }
+        let asked =
+            [("--confidence", self.confidence), ("--explain", self.explain), ("--timings", self.timings)];
+        let warning =
+            |flag| format!("{flag} changes nothing: `{out}` has no place for it; add --output-format jsonl");
+        Ok(asked.into_iter().filter(|(_, given)| *given).map(|(flag, _)| warning(flag)).collect())
+    }
+}
+
 /// Looks at the first records: the formula at once, vocabulary and scale after a hundred.
 pub(super) struct First<'a> {
     plan: &'a Plan,
+    options: &'a StreamOptions,
     seen: u64,
     formula: bool,
     fits: Vec<(String, Fit)>,
@@ -29,9 +65,9 @@ pub(super) struct First<'a> {
 }
 
 impl<'a> First<'a> {
-    pub fn new(plan: &'a Plan) -> Self {
+    pub fn new(plan: &'a Plan, options: &'a StreamOptions) -> Self {
         let fits = plan.rescorer.names().map(|name| (name.to_string(), Fit::new(&**name))).collect();
-        Self { plan, seen: 0, formula: false, fits, ids: BTreeMap::new(), spread: BTreeMap::new() }
+        Self { plan, options, seen: 0, formula: false, fits, ids: BTreeMap::new(), spread: BTreeMap::new() }
     }
 
     /// Looks at one record, unless enough were seen.
@@ -48,6 +84,10 @@ impl<'a> First<'a> {
         }
         if !self.formula {
             self.formula = true;
+            let out = self.options.answer.format.unwrap_or(chunk.format);
+            for warning in self.options.fits(self.plan.rescorer.is_best_only(), out)? {
+                tell(Event::Warning(warning));
+            }
             if let Some(name) = record.clash() {
                 return Err(Error::Config(format!(
                     "the lists have a feature `{name}` of their own, and so has this program: if they were rescored \

@@ -196,3 +196,17 @@ fn only_the_winner_is_the_winner_of_all() {
         );
     }
 }
+
+/// The format is known at the first record only.
+#[test]
+fn what_has_no_place_is_refused_when_the_format_is_known() {
+    let dir = Dir::ngram();
+    let lists = std::fs::read(fixture("cases/formats/wenet.txt")).expect("lists");
+    for flags in [&["--best-only"][..], &["--consensus", "rover"]] {
+        let refused = dir.rescore().args(flags).stdin(lists.clone()).run().code(2);
+        assert!(refused.stderr.contains("`wenet` has no place"), "{}", refused.stderr);
+        assert_eq!(refused.text(), "");
+    }
+    let alone = dir.rescore().args(["--best-only", "--nbest", "1", "--explain"]).stdin(lists.clone()).run();
+    assert_eq!(alone.stderr.matches("--explain changes nothing").count(), 1, "{}", alone.stderr);
+}

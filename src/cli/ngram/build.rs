@@ -65,7 +65,8 @@ enum Type {
     Quant,
     /// Both: the smallest of KenLM's, not exact
     QuantArray,
-    /// This program's own: exact, the smallest, or half a trie at about its speed
+    /// This program's own: exact; the smallest (--prefer size), or about half of a trie at about its
+    /// speed (--prefer speed), for interpolated models
     Compact,
 }
 

@@ -72,7 +72,7 @@ pub fn weights(names: &[String], weights: &[f64], models: &[Name], found: bool) 
     out
 }
 
-/// Says what MBR is worth and chooses the decision: the greatest total, unless MBR is better beyond doubt.
+/// Says what MBR is worth and chooses the decision: the greatest total, unless MBR is significantly better.
 pub fn decide(config: &mut Config, mbr: &Comparison, unit: &str, messages: &Messages) {
     let Comparison { before, after, delta, .. } = mbr;
     let [before, after, value, low, high] =

@@ -64,9 +64,12 @@ fn parse(bytes: &[u8], room: usize) -> Result<(Vec<usize>, Vec<f32>), String> {
     let shape = value("shape").and_then(|shape| Some(shape.strip_prefix('(')?.split_once(')')?.0));
     let sizes = shape.ok_or_else(none)?.split(',').map(str::trim).filter(|size| !size.is_empty());
     let shape: Vec<usize> = sizes.map(|size| size.parse().map_err(|_| none())).collect::<Result<_, _>>()?;
+    if shape.is_empty() {
+        return Err("holds a single number without a shape: write array.reshape(1)".into());
+    }
     let count = shape.iter().try_fold(1usize, |count, &size| count.checked_mul(size));
     let count = count.filter(|&count| count <= room).ok_or("holds too many numbers")?;
-    if Some(data.len()) != count.checked_mul(width) || shape.is_empty() {
+    if Some(data.len()) != count.checked_mul(width) {
         return Err(format!("has {} bytes of numbers, not those of its shape {shape:?}", data.len()));
     }
     let values: Vec<f32> = match width {
@@ -113,6 +116,7 @@ mod tests {
             ("False", "True ", "columns first"),
             ("(2, 2)", "(2, x)", "no .npy"),
             ("(2, 2)", "(2, 9)", "16 bytes"),
+            ("(2, 2)", "()    ", "single number"),
             ("(2, 2)", "2, 2  ", "no .npy"),
             ("shape", "shapes", "no .npy"),
         ] {

@@ -76,8 +76,16 @@ fn tensor(line: &[u8], span: Span, room: usize, folder: Option<&Path>) -> Result
             return Ok(Err(format!("`{kind}` is not float32: convert it")));
         }
     }
+    let shape = member(line, span, "shape")?.map(|shape| sizes(line, shape));
     if let Some(file) = member(line, span, "file")?.filter(|file| file.first(line) == b'"') {
-        return Ok(npy::read(folder, &text(line, file), room));
+        let read = npy::read(folder, &text(line, file), room);
+        return Ok(read.and_then(|(found, values)| match shape {
+            Some(None) => Err("`shape` is no list of sizes".into()),
+            Some(Some(shape)) if shape != found => {
+                Err(format!("its file holds {found:?}, and `shape` says {shape:?}: one of them is wrong"))
+            }
+            _ => Ok((found, values)),
+        }));
     }
     let (data, coded) = (member(line, span, "data")?, member(line, span, "base64")?);
     let values = match (data, coded) {
@@ -85,7 +93,6 @@ fn tensor(line: &[u8], span: Span, room: usize, folder: Option<&Path>) -> Result
         (_, Some(coded)) if coded.first(line) == b'"' => floats(&unescape(coded.of(line)), room),
         _ => Err("it has no list `data`, no string `base64` and no `file`".into()),
     };
-    let shape = member(line, span, "shape")?.map(|shape| sizes(line, shape));
     Ok(values.and_then(|(found, values)| match shape {
         None => Ok((found, values)),
         Some(None) => Err("`shape` is no list of sizes".into()),
@@ -286,5 +293,25 @@ mod tests {
             let error = read(member).map(|utterance| utterance.context).unwrap_err();
             assert!(error.contains(what) && !error.contains('\n'), "{member}: {error}");
         }
+    }
+
+    #[test]
+    fn a_shape_beside_a_file_is_the_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let header = "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 2), }\n";
+        let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+        bytes.extend((header.len() as u16).to_le_bytes());
+        bytes.extend(header.as_bytes());
+        bytes.extend([1f32, 2.0].iter().flat_map(|value| value.to_le_bytes()));
+        std::fs::write(folder.path().join("a.npy"), bytes).unwrap();
+        let read = |json: &str| {
+            let span = super::Cursor::new(json.as_bytes(), 0).value().unwrap();
+            super::tensor(json.as_bytes(), span, 9, Some(folder.path())).unwrap()
+        };
+        for right in [r#"{"file":"a.npy"}"#, r#"{"file":"a.npy","shape":[1,2]}"#] {
+            assert_eq!(read(right).unwrap(), (vec![1, 2], vec![1.0, 2.0]));
+        }
+        assert!(read(r#"{"file":"a.npy","shape":[2,1]}"#).unwrap_err().contains("[1, 2]"));
+        assert!(read(r#"{"file":"a.npy","shape":2}"#).unwrap_err().contains("no list of sizes"));
     }
 }
