@@ -66,7 +66,9 @@ impl Accuracy {
             for one in &exact.hypotheses {
                 let other = rounded.hypotheses.iter().find(|other| other.rank == one.rank);
                 let value = other.and_then(|other| other.feature(name));
-                let (Some(x), Some(y)) = (one.feature(name), value) else { continue };
+                let (Some(x), Some(y)) = (one.feature(name), value.filter(|value| value.is_finite())) else {
+                    continue;
+                };
                 // Words and the end of the sentence.
                 let tokens =
                     one.bytes.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).count() + 1;
