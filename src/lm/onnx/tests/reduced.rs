@@ -95,7 +95,7 @@ fn a_model_whose_output_layer_stays_where_it_is_says_why() {
         return;
     }
     let options = OnnxOptions { precision: Precision::Int8, split: Some(true), ..OnnxOptions::default() };
-    let lm = OnnxLm::open_by(&fixture("foreign/bidirectional"), "lm", &options, None, |_, signature| {
+    let lm = OnnxLm::open_by(&fixture("foreign/hf-gpt"), "lm", &options, None, |_, signature| {
         Ok(Arc::new(Ids { size: signature.vocab_size, bos: signature.bos, eos: signature.eos }))
     });
     let lm = lm.unwrap();
