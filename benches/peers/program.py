@@ -21,18 +21,19 @@ class Program:
             raise Refused(f"{command}: {done.stderr.decode(errors='replace').strip().splitlines()[-1:]}")
         return done.stdout.decode()
 
-    def models(self, model):
-        return ["--rnnlm", model, "--weight", f"rnnlm={self.weight}", "--weight", "score=1", "--jobs", self.threads]
+    def models(self, model, flags):
+        # A tuned file has weights of its own, and a risk learnt for these.
+        weights = [] if "--weights" in flags else ["--weight", f"rnnlm={self.weight}", "--weight", "score=1"]
+        return ["--rnnlm", model, *weights, "--jobs", self.threads]
 
     def bench(self, model, lists, hypotheses, first, alone, flags):
         more = ["--json", "--hypotheses", hypotheses, "--first", first, "--alone", alone]
-        # Inexact modes say in a second object how inexact they are; `accuracy.py` does that for all engines.
-        return json.loads(self.run("bench", lists, *self.models(model), *more, *flags).splitlines()[0])
+        return json.loads(self.run("bench", lists, *self.models(model, flags), *more, *flags))
 
     def rescored(self, model, lists, flags):
         """By list, in first-pass order: each hypothesis' model score (None if it has none) and place."""
         out = []
-        for line in self.run("rescore", lists, *self.models(model), *flags, "--quiet").splitlines():
+        for line in self.run("rescore", lists, *self.models(model, flags), *flags, "--quiet").splitlines():
             hyps = list(enumerate(json.loads(line)["hyps"]))
             hyps.sort(key=lambda pair: pair[1]["rank"])
             out.append([(hyp["scores"].get("rnnlm"), place) for place, hyp in hyps])
