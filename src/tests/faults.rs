@@ -106,7 +106,9 @@ fn f1_a_model_that_fails() {
     let model = data::fixture("models/tiny-lstm/model.onnx");
     let rescore = |failpoints: &str| {
         let model = model.to_str().expect("a path");
-        let command = dir.secondpass(["rescore", "-j1", "--rnnlm", model]).ort(library).stdin(input.clone());
+        // Small steps, so that there are many.
+        let arguments = ["rescore", "-j1", "--batch-cells=4", "--rnnlm", model];
+        let command = dir.secondpass(arguments).ort(library).stdin(input.clone());
         command.env("FAILPOINTS", failpoints).run()
     };
     let want = rescore("").code(0).stdout;
