@@ -13,9 +13,13 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 fn main() {
-    // Cargo says `--bench`; what follows is the program's.
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
-    let lists = lists();
+    // Cargo says `--bench`; what follows is the program's. `cargo test` does not: then a few lists show that it runs.
+    let (told, arguments): (Vec<String>, Vec<String>) =
+        std::env::args().skip(1).partition(|argument| argument == "--bench");
+    let mut lists = lists();
+    if told.is_empty() {
+        lists.truncate(3);
+    }
     let mut sizes: Vec<usize> = lists.iter().map(|list| beginnings(list)).collect();
     let of = sizes.clone();
     sizes.sort_unstable();

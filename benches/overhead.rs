@@ -38,9 +38,8 @@ fn overhead(criterion: &mut Criterion) {
             black_box(out.len())
         });
     });
-    let (rows, again) =
-        worker.work().iter().fold((0, 0), |sum, (_, work)| (sum.0 + work.rows, sum.1 + work.hits));
-    assert!(rows > 0 && again > 0, "the network answers for {rows} histories and {again} kept ones");
+    let rows: u64 = worker.work().iter().map(|(_, work)| work.rows).sum();
+    assert!(rows > 0, "the network was not asked");
     for (name, rescorer) in [
         ("rescore", builder().cache(0).build().unwrap()),
         ("rescore, histories kept", rescorer),
