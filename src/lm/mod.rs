@@ -5,6 +5,7 @@
 //! step is one bounded batch over all jobs in flight.
 
 mod bytes;
+mod fold;
 pub mod ngram;
 pub mod onnx;
 mod prefetch;

@@ -3,13 +3,14 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::f64::consts::LN_10;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::BuildHasherDefault;
 use std::mem;
 use std::sync::Arc;
 use std::task::Poll;
 
 use super::lanes::Scored;
 use super::{Core, Ngram, State};
+use crate::lm::fold::Fold;
 use crate::lm::{Carry, Demand, Job, LanguageModel, Limits, Scorer, Scores, Slot, Spec, Work};
 use crate::tokens::Vocab;
 use crate::trie::ROOT;
@@ -384,35 +385,6 @@ impl Memo {
 
 fn natural(log10: f32) -> f32 {
     (f64::from(log10) * LN_10) as f32
-}
-
-/// Hashes a few small numbers: multiply and fold. Keys are ids of ours, not an enemy's.
-#[derive(Default)]
-struct Fold(u64);
-
-impl Hasher for Fold {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.write_u64(u64::from(byte));
-        }
-    }
-
-    fn write_u8(&mut self, value: u8) {
-        self.write_u64(u64::from(value));
-    }
-
-    fn write_u32(&mut self, value: u32) {
-        self.write_u64(u64::from(value));
-    }
-
-    fn write_u64(&mut self, value: u64) {
-        let product = u128::from(self.0 ^ value ^ 0x9e37_79b9_7f4a_7c15) * 0xa076_1d64_78bd_642f;
-        self.0 = product as u64 ^ (product >> 64) as u64;
-    }
 }
 
 /// A row of a network costs about as much as this many lookups and more; a step stays short.

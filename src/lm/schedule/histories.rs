@@ -8,9 +8,10 @@
 //! a long list does not wash the frequent openings out.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::BuildHasherDefault;
 
 use crate::lm::Carry;
+use crate::lm::fold::Fold;
 
 /// A continuation of some job that waits for a history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -297,35 +298,6 @@ impl States {
 
 fn key(parent: u32, token: u32) -> u64 {
     u64::from(parent) << 32 | u64::from(token)
-}
-
-/// Hashes numbers of ours: multiply and fold.
-#[derive(Default)]
-pub(super) struct Fold(u64);
-
-impl Hasher for Fold {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.write_u64(u64::from(byte));
-        }
-    }
-
-    fn write_u32(&mut self, value: u32) {
-        self.write_u64(u64::from(value));
-    }
-
-    fn write_usize(&mut self, value: usize) {
-        self.write_u64(value as u64);
-    }
-
-    fn write_u64(&mut self, value: u64) {
-        let product = u128::from(self.0 ^ value ^ 0x9e37_79b9_7f4a_7c15) * 0xa076_1d64_78bd_642f;
-        self.0 = product as u64 ^ (product >> 64) as u64;
-    }
 }
 
 pub(super) const NONE: u32 = u32::MAX;
