@@ -6,6 +6,7 @@
 //! or growing histories under the scheduler, or whole sentences. Recurrent layers that are nothing unusual,
 //! and large output layers, are run in this program, again only if the scores stay.
 
+mod bound;
 mod cell;
 pub mod cuda;
 mod cut;
@@ -33,6 +34,7 @@ pub use kernel::OnnxKernel;
 pub use product::Precision;
 pub use session::Device;
 
+use self::bound::{Bound, BoundKernel};
 use self::cell::{CellKernel, Stack};
 use self::cut::Cut;
 use self::graph::Graph;
@@ -60,6 +62,10 @@ pub struct OnnxOptions {
     /// Whether to run recurrent layers, and the output layer above them, here rather than in ONNX Runtime,
     /// where that is possible; by itself, where it pays.
     pub cell: Option<bool>,
+    /// Whether to keep states in the device's memory from step to step and to pick the scores that are wanted
+    /// there, where that is possible; by itself, on a GPU. On the processor the same is run over ordinary
+    /// memory, which is slower than what is done by itself, but shows that it works.
+    pub bound: Option<bool>,
     /// In how many bits products are made, where layers or the output layer are run here. A model that
     /// cannot be run in fewer is run in f32, and says so in its warnings.
     pub precision: Precision,
@@ -78,6 +84,8 @@ pub struct OnnxLm {
     starts: Arc<[u32]>,
     /// The model as it is run, where its output layer was split off.
     cut: Option<Cut>,
+    /// The model as it is run, where its states stay on the device.
+    bound: Option<Arc<Bound>>,
     /// Its layers, where they are run here.
     stack: Option<Arc<Stack>>,
     /// Scores depend on what is in the batch, so that a batch is one utterance.
@@ -150,15 +158,17 @@ impl OnnxLm {
             false => (model.signature, Way::Whole(runner)),
         };
         spec.warnings.extend(reduced(&way, options.precision, &signature));
-        let (stack, cut, runner) = match way {
-            Way::Own(stack) => (Some(stack), None, None),
-            Way::Cut(cut, runner) => (None, Some(cut), Some(runner)),
-            Way::Whole(runner) => (None, None, Some(runner)),
+        let (stack, cut, bound, runner) = match way {
+            Way::Own(stack) => (Some(stack), None, None, None),
+            Way::Bound(bound, runner) => (None, None, Some(bound), Some(runner)),
+            Way::Cut(cut, runner) => (None, Some(cut), None, Some(runner)),
+            Way::Whole(runner) => (None, None, None, Some(runner)),
         };
         Ok(Self {
             name: name.into(),
             starts,
             cut,
+            bound,
             stack,
             half: plan.half,
             device: plan.device,
@@ -177,9 +187,10 @@ impl OnnxLm {
     /// If the model is not run in steps from states ([`Signature::run`]), or there is no memory for another
     /// session or no more threads.
     pub fn kernel(&self, threads: usize) -> Result<Box<dyn StepKernel>> {
-        Ok(match self.own(threads)? {
-            Some(kernel) => Box::new(kernel),
-            None => Box::new(self.session(threads)?),
+        Ok(match (self.own(threads)?, self.bound(threads)?) {
+            (Some(kernel), _) => Box::new(kernel),
+            (None, Some(kernel)) => Box::new(kernel),
+            (None, None) => Box::new(self.session(threads)?),
         })
     }
 
@@ -189,6 +200,13 @@ impl OnnxLm {
             CellKernel::new(self.name.clone(), self.signature.clone(), stack.clone(), threads)
         };
         self.stack.as_ref().map(kernel).transpose()
+    }
+
+    /// A kernel with its states on the device, where that is how the model is run.
+    fn bound(&self, threads: usize) -> Result<Option<BoundKernel>> {
+        let kernel =
+            |bound: &Arc<Bound>| BoundKernel::new(self.name.clone(), bound.clone(), self.runner(threads)?);
+        self.bound.as_ref().map(kernel).transpose()
     }
 
     /// A step kernel with an ONNX Runtime session of its own.
@@ -206,7 +224,11 @@ impl OnnxLm {
         let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).take();
         match spare {
             Some((made, runner)) if made == plan => Ok(runner),
-            _ => Runner::new(self.cut.as_ref().map_or(&self.source, |cut| &cut.source), plan),
+            _ => {
+                let cut = self.cut.as_ref().map(|cut| &cut.source);
+                let bound = self.bound.as_ref().map(|bound| &bound.source);
+                Runner::new(cut.or(bound).unwrap_or(&self.source), plan)
+            }
         }
     }
 
@@ -238,9 +260,12 @@ impl LanguageModel for OnnxLm {
     }
 
     fn scorer(&self, limits: &Limits) -> Result<Box<dyn Scorer>> {
+        let alone = Limits { alone: limits.alone || self.alone, ..limits.clone() };
         if let Some(kernel) = self.own(limits.threads)? {
-            let limits = Limits { alone: limits.alone || self.alone, ..limits.clone() };
-            return Ok(Box::new(Scheduler::new(kernel, &self.name, &limits)));
+            return Ok(Box::new(Scheduler::new(kernel, &self.name, &alone)));
+        }
+        if let Some(kernel) = self.bound(limits.threads)? {
+            return Ok(Box::new(Scheduler::new(kernel, &self.name, &alone)));
         }
         let runner = self.runner(limits.threads)?;
         let parts = Parts {
@@ -305,6 +330,9 @@ fn reduced(way: &Way, precision: Precision, signature: &Signature) -> Option<Str
             "only its output layer runs in {precision}, the rest in f32: {} in a trial; `bench` measures it",
             said("output layer")
         ),
+        Way::Bound(..) => {
+            format!("runs in f32, not in {precision} as asked: fewer bits are for the processor")
+        }
         Way::Whole(_) => {
             // Last is tried the output layer alone.
             let why = why("output layer").or_else(|| why("layers"));

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::task::Poll;
 
+use super::bound::{self, Bound, BoundKernel};
 use super::cell::{self, CellKernel, Recognised, Stack};
 use super::cuda;
 use super::cut::Cut;
@@ -144,6 +145,8 @@ fn stage(source: &Source, edits: Vec<Edit>) -> Result<(Source, Graph)> {
 pub(super) enum Way {
     /// Layers and output layer here.
     Own(Arc<Stack>),
+    /// All of it by ONNX Runtime, with its states on the device.
+    Bound(Arc<Bound>, Runner),
     /// The output layer here, the rest by ONNX Runtime.
     Cut(Cut, Runner),
     /// All of it by ONNX Runtime.
@@ -162,6 +165,23 @@ impl Whole<'_> {
         options: &OnnxOptions,
     ) -> Result<(Arc<Signature>, Way)> {
         let cpu = self.plan.device == Device::Cpu;
+        if options.bound.unwrap_or(!cpu) && self.signature.run == Run::Steps {
+            match Bound::new(self.source, self.graph, &self.signature, self.plan, starts, bound::TILE) {
+                Err(why) => self.signature = self.told(Bound::none(why)),
+                Ok(bound) => {
+                    let expected = trial(&mut self.kernel(runner, None, starts), &self.signature)?;
+                    match self.bound(Arc::new(bound), &expected) {
+                        Ok((bound, runner, finding)) => {
+                            return Ok((self.told(finding), Way::Bound(bound, runner)));
+                        }
+                        Err(why) => {
+                            runner = Runner::new(self.source, self.plan)?;
+                            self.signature = self.told(Bound::none(why));
+                        }
+                    }
+                }
+            }
+        }
         let wanted = options.cell.unwrap_or(cpu && cell::pays()) && self.signature.run == Run::Steps;
         if wanted {
             let why = match cell::recognise(self.graph, &self.signature) {
@@ -198,6 +218,17 @@ impl Whole<'_> {
         let mut signature = (*self.signature).clone();
         signature.findings.push(finding);
         Arc::new(signature)
+    }
+
+    /// Loads the model with its states on the device and holds it against what it gave without.
+    fn bound(&self, bound: Arc<Bound>, expected: &[f32]) -> Result<(Arc<Bound>, Runner, Finding), String> {
+        let text = |error: Error| error.to_string();
+        let runner = bound.runner(self.plan.threads).map_err(text)?;
+        let mut kernel = BoundKernel::new("trial".into(), bound.clone(), runner).map_err(text)?;
+        let got = trial(&mut kernel, &self.signature).map_err(text)?;
+        let worst = worst(expected, &got, Precision::F32).ok_or("its scores would not stay the same")?;
+        let finding = bound.finding(worst);
+        Ok((bound, kernel.into_runner(), finding))
     }
 
     /// Packs the layers of a recognised model and holds them against what ONNX Runtime gave.

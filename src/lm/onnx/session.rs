@@ -108,7 +108,7 @@ impl Source {
 
 /// A session that runs batches of token rows. Not shared: each worker has its own.
 pub(super) struct Runner {
-    session: Session,
+    pub session: Session,
 }
 
 /// Rows of tokens, and what goes with them.
@@ -321,9 +321,13 @@ impl Drop for Watch {
     }
 }
 
-type Inputs<'a> = Vec<(Cow<'a, str>, SessionInputValue<'a>)>;
+pub(super) type Inputs<'a> = Vec<(Cow<'a, str>, SessionInputValue<'a>)>;
 
-fn inputs<'a>(signature: &'a Signature, batch: Batch<'a>) -> Result<Inputs<'a>, String> {
+/// What a session is given for a batch, by name.
+///
+/// # Errors
+/// If the batch lacks what the model wants.
+pub(super) fn inputs<'a>(signature: &'a Signature, batch: Batch<'a>) -> Result<Inputs<'a>, String> {
     let fail = |e: ort::Error| one_line(e.message());
     let (rows, length) = (batch.rows, batch.length);
     let mut inputs: Inputs<'a> = Vec::with_capacity(1 + signature.states.len());

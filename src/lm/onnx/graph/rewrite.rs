@@ -223,7 +223,8 @@ fn cast(from: &str, to: &str, dtype: Dtype) -> proto::Node {
     }
 }
 
-fn info(name: &str, dtype: Dtype, dims: Option<&[Dim]>) -> proto::ValueInfo {
+/// An input or output.
+pub(in crate::lm::onnx) fn info(name: &str, dtype: Dtype, dims: Option<&[Dim]>) -> proto::ValueInfo {
     let dimension = |dim: &Dim| match dim {
         Dim::Fixed(size) => proto::Dimension { dim_value: i64::try_from(*size).ok(), dim_param: None },
         Dim::Symbol(symbol) => proto::Dimension { dim_value: None, dim_param: Some(symbol.clone()) },

@@ -241,11 +241,15 @@ impl<'a> Parts<'a> {
                 });
             }
         }
+        let is_needed = |node: &proto::Node| node.output.iter().any(|name| needed.contains(name));
         for (piece, node) in self.nodes.iter_mut().zip(&nodes) {
-            if !node.output.iter().any(|name| needed.contains(name)) {
+            if !is_needed(node) {
                 *piece = Piece::Gone;
             }
         }
+        let mut added = around.iter().map(is_needed);
+        self.first.retain(|_| added.next().unwrap_or(true));
+        self.last.retain(|_| added.next().unwrap_or(true));
         let unused =
             |piece: &Piece<'_>, tag| name(piece.bytes(), tag).is_some_and(|name| !needed.contains(&name));
         self.weights.iter_mut().filter(|piece| unused(piece, 8)).for_each(|piece| *piece = Piece::Gone);
@@ -378,6 +382,20 @@ mod tests {
         let graph = decode(&changed);
         assert_eq!(graph.node.len(), 2);
         assert_eq!(graph.initializer[0].name, "w");
+        // New nodes are no exception: their weights would be gone.
+        let edits = [
+            Edit::Prepend(node("Abs", &["x"], &["b"])),
+            Edit::Prepend(node("Neg", &["v"], &["nobody"])),
+            Edit::Append(node("Mul", &["b", "z"], &["also nobody"])),
+            Edit::Append(node("Mul", &["b", "a"], &["c"])),
+            Edit::AddOutput(value("c")),
+            Edit::RemoveOutput("y".into()),
+            Edit::RemoveOutput("z".into()),
+            Edit::Prune,
+        ];
+        let graph = decode(&apply(&model(), &edits).unwrap());
+        assert_eq!(graph.node.iter().map(|node| &*node.op_type).collect::<Vec<_>>(), ["Abs", "Relu", "Mul"]);
+        assert!(graph.initializer.is_empty());
     }
 
     proptest::proptest! {

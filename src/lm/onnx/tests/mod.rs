@@ -1,5 +1,6 @@
 //! Models run for real. Without ONNX Runtime each test says that it was skipped.
 
+mod bound;
 mod cuda;
 mod foreign;
 mod own;
