@@ -109,7 +109,7 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
     let first = if arguments.alone == 0 { usize::MAX } else { arguments.alone };
     let single = latency(&alone, &utterances[..utterances.len().min(first)], &bar)?;
     bar.finish_and_clear();
-    let jobs = arguments.models.workers(arguments.jobs, &config)?;
+    let jobs = arguments.models.workers(arguments.jobs, &config, messages)?;
     let exact = in_f32(&config);
     let fast = best_only.is_some() || exact.is_some();
     let mut rescored = Vec::new();

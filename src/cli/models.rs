@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::load::Loading;
+use super::messages::Messages;
 use crate::combine::{MIX, Missing};
 use crate::config::{Config, Interpolate, Kind, LmConfig};
 use crate::lm::onnx::{Device, OnnxOptions, Precision, runtime};
@@ -44,6 +45,9 @@ pub struct ModelArgs {
     /// Where ONNX models run: cpu, cuda, cuda:N, auto
     #[arg(long, value_name = "DEVICE", default_value = "cpu", help_heading = "Models")]
     pub device: String,
+    /// What is done on a GPU, with the processor as the device: slower, but shows that it works
+    #[arg(long, hide = true)]
+    pub bound: bool,
     /// Bits of neural models' products: f32, bf16, int8 (repeatable)
     ///
     /// f32 is exact and the default. bf16 and int8 are faster and move scores a little; `bench` measures
@@ -92,8 +96,8 @@ pub struct ModelArgs {
     /// Every token is a word, `<s>` too
     #[arg(long, help_heading = "Scoring")]
     pub no_markers: bool,
-    /// Most histories in one step of a neural model
-    #[arg(long, alias = "batch-cells", value_name = "NUM", default_value_t = 128, help_heading = "Limits")]
+    /// Most histories in one step of a neural model (0: 128, on a GPU 1024)
+    #[arg(long, alias = "batch-cells", value_name = "NUM", default_value_t = 0, help_heading = "Limits")]
     pub batch_rows: usize,
     /// Threads inside one step of a neural model (0: one, or one per core for the only worker)
     #[arg(long, value_name = "NUM", default_value_t = 0, help_heading = "Limits")]
@@ -268,11 +272,17 @@ impl ModelArgs {
         let onnx = OnnxOptions {
             device: self.device()?,
             runtime: self.onnxruntime.clone(),
+            bound: self.bound.then_some(true),
             ..OnnxOptions::default()
+        };
+        let rows = match self.batch_rows {
+            0 if self.on_gpu(config)? => 1024,
+            0 => 128,
+            rows => rows,
         };
         Ok(config
             .builder(&onnx, &self.load.options())?
-            .rows(self.batch_rows)
+            .rows(rows)
             .cache(self.cache_mib << 20)
             .threads(match self.threads {
                 0 if large(config) => 0,
@@ -298,25 +308,39 @@ impl ModelArgs {
         self.device.parse()
     }
 
-    /// Worker threads: as asked, else one per core; one where a step is better spread over the cores,
-    /// or run on a GPU, than copied to each.
+    /// Worker threads: as asked, else one per core; one where a step is better spread over the cores than
+    /// copied to each. A GPU has one worker whatever is asked, and `messages` says so: runs of several
+    /// sessions on one device wait for each other, and each would have its own weights and states there.
     ///
     /// # Errors
     /// If `auto` must be decided and there is no ONNX Runtime.
-    pub fn workers(&self, jobs: usize, config: &Config) -> Result<usize> {
-        let mut device = self.device()?;
-        // Only neural models need the runtime, and only they run on a device.
-        if device == Device::Auto && config.lm.iter().any(|lm| lm.kind() == Kind::Neural) {
-            if self.onnxruntime.is_some() {
-                runtime::configure(self.onnxruntime.as_deref());
+    pub fn workers(&self, jobs: usize, config: &Config, messages: &Messages) -> Result<usize> {
+        if self.on_gpu(config)? {
+            if jobs > 1 {
+                messages.say(&format!(
+                    "--jobs {jobs}: on a GPU one worker with one session runs the batches of all utterances; \
+                     --batch-rows makes them larger"
+                ));
             }
-            device = device.decide()?;
+            return Ok(1);
         }
         Ok(match jobs {
-            0 if matches!(device, Device::Cuda(_)) || large(config) => 1,
+            0 if large(config) => 1,
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             jobs => jobs,
         })
+    }
+
+    /// Whether models of `config` run on a GPU: neural ones only do.
+    fn on_gpu(&self, config: &Config) -> Result<bool> {
+        let device = self.device()?;
+        if device == Device::Cpu || config.lm.iter().all(|lm| lm.kind() != Kind::Neural) {
+            return Ok(false);
+        }
+        if device == Device::Auto && self.onnxruntime.is_some() {
+            runtime::configure(self.onnxruntime.as_deref());
+        }
+        Ok(device.decide()? != Device::Cpu)
     }
 
     fn text(&self, config: &mut Config) -> Result<()> {

@@ -67,7 +67,7 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
     }
     let io = |source| Error::Io { what: arguments.text.display().to_string(), source };
     let text = Decoded::open(files::input(&arguments.text)?).map_err(io)?;
-    let workers = arguments.models.workers(arguments.jobs, &config)?;
+    let workers = arguments.models.workers(arguments.jobs, &config, messages)?;
     let made = rescorer.clone();
     let options = PoolOptions { name: "secondpass".into(), ..PoolOptions::new(workers) };
     let Pool { mut submitter, mut outputs } =

@@ -107,7 +107,7 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
         features::shares(&mut config, &utterances, &bare, messages)?;
     }
     let rescorer = bare(&config)?.build()?;
-    let workers = arguments.models.workers(arguments.jobs, &config)?;
+    let workers = arguments.models.workers(arguments.jobs, &config, messages)?;
     let sheets = features::score(&mut utterances, &rescorer, workers)?;
     let names = arguments.names(&utterances, &rescorer)?;
     messages.say(&format!("{} lists; weighing {}", utterances.len(), names.join(", ")));

@@ -121,6 +121,10 @@ fn m9_a_gpu_that_is_not_there() {
     for device in ["cuda", "cuda:1"] {
         one_clear_line(on(device), "cannot be used");
     }
+    // One worker, said before anything fails.
+    let four = dir.secondpass(["rescore", "-j4", "--device", "cuda", "--rnnlm"]).arg(&model).ort(library);
+    let four = four.stdin(input.clone()).run().code(2).stderr;
+    assert!(four.contains("--jobs 4: on a GPU one worker") && four.lines().count() == 2, "{four}");
     let (auto, cpu) = (on("auto").code(0), on("cpu").code(0));
     assert_eq!(auto.stdout, cpu.stdout);
     assert!(auto.stderr.contains("runs on the processor: CUDA device 0 cannot be used"), "{}", auto.stderr);

@@ -172,8 +172,7 @@ impl Mover {
         let model = apply(&empty.encode_to_vec(), edits)?;
         let environment = runtime::environment().map_err(|error| error.to_string())?;
         let plan = Plan { half: false, ..plan };
-        let session =
-            options(environment, plan).and_then(|mut builder| Ok(builder.commit_from_memory(&model)?));
+        let session = options(environment, plan).and_then(|mut builder| builder.commit_from_memory(&model));
         let session = session.map_err(text)?;
         Ok(Self { binding: session.create_binding().map_err(text)?, session })
     }

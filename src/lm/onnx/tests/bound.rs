@@ -6,7 +6,7 @@ use super::*;
 use crate::lm::onnx::bound::TILE;
 use crate::lm::onnx::session::{self, Runner};
 
-fn open_bound(path: &Path) -> OnnxLm {
+pub(super) fn open_bound(path: &Path) -> OnnxLm {
     let options = OnnxOptions { bound: Some(true), ..OnnxOptions::default() };
     let lm = OnnxLm::open_by(path, "lm", &options, None, |_, signature| {
         Ok(Arc::new(Ids { size: signature.vocab_size, bos: signature.bos, eos: signature.eos }))

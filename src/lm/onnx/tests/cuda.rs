@@ -49,6 +49,11 @@ fn child_on_a_gpu() {
         let [cpu, gpu] = [Device::Cpu, Device::Cuda(0)].map(|device| on(&case.path, device).unwrap());
         assert_eq!((cpu.device(), gpu.device()), (Device::Cpu, Device::Cuda(0)));
         assert!(cpu.on_processor().is_empty());
+        // States stay there wherever they can, as on the processor when it stands in.
+        let says = |lm: &OnnxLm| lm.signature().findings.iter().any(|finding| finding.what == "states");
+        assert!(!says(&cpu) && says(&gpu) == (case.run() == "step"), "{}", case.name);
+        let stay = super::bound::open_bound(&case.path).bound.is_some();
+        assert_eq!(gpu.bound.is_some(), stay, "{}: {:?}", case.name, gpu.signature().findings);
         for rows in [64, 3] {
             let [here, there] = [&cpu, &gpu].map(|lm| worst(lm, case, rows));
             eprintln!("{:<28} {here:.1e} on the processor, {there:.1e} on the GPU", case.name);
