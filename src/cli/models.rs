@@ -369,7 +369,8 @@ impl ModelArgs {
         for precision in &self.precision {
             // Wrong words are refused here, and by their flag.
             let word = pair(precision).map_or(&**precision, |(_, word)| word);
-            word.parse::<Precision>().map_err(|_| bad("--precision", precision, "f32, bf16 or int8"))?;
+            word.parse::<Precision>()
+                .map_err(|_| bad("--precision", precision, "f32, bf16, int8 or, on a GPU, tf32"))?;
             each("--precision", precision, &|lm, value| {
                 if lm.kind() == Kind::Neural {
                     lm.precision = Some(value.to_owned());

@@ -81,7 +81,7 @@ pub fn usable(device: u32) -> Result<()> {
         if !ep::CUDA::is_available().unwrap_or(false) {
             return Some("the ONNX Runtime found is built without CUDA".to_owned());
         }
-        let plan = Plan { device: Device::Cuda(device), threads: 1, half: false };
+        let plan = Plan { device: Device::Cuda(device), threads: 1, half: false, tf32: false };
         let made = session::options(environment, plan).and_then(|mut builder| {
             builder.commit_from_memory(&smallest())?;
             Ok(())

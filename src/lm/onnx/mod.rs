@@ -164,6 +164,7 @@ impl OnnxLm {
             Way::Cut(cut, runner) => (None, Some(cut), None, Some(runner)),
             Way::Whole(runner) => (None, None, None, Some(runner)),
         };
+        let made = bound.as_ref().map_or(plan, |bound| bound.plan);
         Ok(Self {
             name: name.into(),
             starts,
@@ -177,7 +178,7 @@ impl OnnxLm {
             signature,
             spec,
             alone,
-            spare: Mutex::new(runner.map(|runner| (plan, runner))),
+            spare: Mutex::new(runner.map(|runner| (made, runner))),
         })
     }
 
@@ -220,7 +221,8 @@ impl OnnxLm {
     }
 
     fn runner(&self, threads: usize) -> Result<Runner> {
-        let plan = Plan { device: self.device, threads: threads.max(1), half: self.half };
+        let tf32 = self.bound.as_ref().is_some_and(|bound| bound.plan.tf32);
+        let plan = Plan { device: self.device, threads: threads.max(1), half: self.half, tf32 };
         let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).take();
         match spare {
             Some((made, runner)) if made == plan => Ok(runner),
@@ -249,7 +251,7 @@ impl OnnxLm {
 
     /// What stays on the processor although the model runs on a GPU, one line each.
     pub fn on_processor(&self) -> Vec<String> {
-        let plan = Plan { device: self.device, threads: 1, half: self.half };
+        let plan = Plan { device: self.device, threads: 1, half: self.half, tf32: false };
         placement::on_processor(&self.graph, &self.source, plan)
     }
 }
@@ -330,9 +332,13 @@ fn reduced(way: &Way, precision: Precision, signature: &Signature) -> Option<Str
             "only its output layer runs in {precision}, the rest in f32: {} in a trial; `bench` measures it",
             said("output layer")
         ),
-        Way::Bound(..) => {
-            format!("runs in f32, not in {precision} as asked: fewer bits are for the processor")
+        Way::Bound(bound, _) if bound.plan.tf32 => {
+            format!("runs in tf32 as asked: {} in a trial; `bench` measures it", said("states"))
         }
+        _ if precision == Precision::Tf32 => {
+            "runs in f32, not in tf32 as asked: only steps on a GPU do".to_owned()
+        }
+        Way::Bound(..) => format!("runs in f32, not in {precision} as asked: a GPU has tf32"),
         Way::Whole(_) => {
             // Last is tried the output layer alone.
             let why = why("output layer").or_else(|| why("layers"));

@@ -69,7 +69,7 @@ pub(super) fn open(path: &Path, device: Device, ends: Option<(u32, u32)>) -> Res
         draft.specials.bos = draft.specials.bos.or(Some((bos, "the vocabulary")));
         draft.specials.eos = draft.specials.eos.or(Some((eos, "the vocabulary")));
     }
-    let plan = Plan { device: device.decide()?, threads: 1, half: graph.half };
+    let plan = Plan { device: device.decide()?, threads: 1, half: graph.half, tf32: false };
     let alone = is_dynamic(&graph);
     let source = Source { path: path.to_path_buf(), edits: Vec::new(), external: !graph.external.is_empty() };
     let mut found = load(source, graph.clone(), draft, plan, alone)?;
@@ -166,7 +166,9 @@ impl Whole<'_> {
     ) -> Result<(Arc<Signature>, Way)> {
         let cpu = self.plan.device == Device::Cpu;
         if options.bound.unwrap_or(!cpu) && self.signature.run == Run::Steps {
-            match Bound::new(self.source, self.graph, &self.signature, self.plan, starts, bound::TILE) {
+            // What a model is was found out in f32.
+            let plan = Plan { tf32: !cpu && options.precision == Precision::Tf32, ..self.plan };
+            match Bound::new(self.source, self.graph, &self.signature, plan, starts, bound::TILE) {
                 Err(why) => self.signature = self.told(Bound::none(why)),
                 Ok(bound) => {
                     let expected = trial(&mut self.kernel(runner, None, starts), &self.signature)?;
@@ -182,6 +184,10 @@ impl Whole<'_> {
                 }
             }
         }
+        let precision = match options.precision {
+            Precision::Tf32 => Precision::F32,
+            others => others,
+        };
         let wanted = options.cell.unwrap_or(cpu && cell::pays()) && self.signature.run == Run::Steps;
         if wanted {
             let why = match cell::recognise(self.graph, &self.signature) {
@@ -189,7 +195,7 @@ impl Whole<'_> {
                 Ok(model) => {
                     let expected = trial(&mut self.kernel(runner, None, starts), &self.signature)?;
                     // No two copies of the weights more than there must be.
-                    match self.own(&model, &expected, starts, options.precision) {
+                    match self.own(&model, &expected, starts, precision) {
                         Ok((stack, finding)) => {
                             return Ok((self.told(finding), Way::Own(Arc::new(stack))));
                         }
@@ -203,11 +209,11 @@ impl Whole<'_> {
             let value = "run by ONNX Runtime".to_owned();
             self.signature = self.told(Finding { what: "layers", value, why });
         }
-        let pays = Head::pays(self.signature.vocab_size) || options.precision != Precision::F32;
+        let pays = Head::pays(self.signature.vocab_size) || precision != Precision::F32;
         if !options.split.unwrap_or(cpu && pays) {
             return Ok((self.signature, Way::Whole(runner)));
         }
-        self.cut(runner, starts, options.precision)
+        self.cut(runner, starts, precision)
     }
 
     fn kernel(&self, runner: Runner, cut: Option<Cut>, starts: &Arc<[u32]>) -> OnnxKernel {
@@ -226,7 +232,8 @@ impl Whole<'_> {
         let runner = bound.runner(self.plan.threads).map_err(text)?;
         let mut kernel = BoundKernel::new("trial".into(), bound.clone(), runner).map_err(text)?;
         let got = trial(&mut kernel, &self.signature).map_err(text)?;
-        let worst = worst(expected, &got, Precision::F32).ok_or("its scores would not stay the same")?;
+        let precision = if bound.plan.tf32 { Precision::Tf32 } else { Precision::F32 };
+        let worst = worst(expected, &got, precision).ok_or("its scores would not stay the same")?;
         let finding = bound.finding(worst);
         Ok((bound, kernel.into_runner(), finding))
     }

@@ -80,6 +80,8 @@ pub(super) struct Plan {
     pub threads: usize,
     /// The graph holds 16-bit floating point.
     pub half: bool,
+    /// Products on a GPU in TensorFloat-32.
+    pub tf32: bool,
 }
 
 /// A model file with what is changed in it before it is run.
@@ -428,7 +430,7 @@ pub(super) fn constants(source: &Source, names: &[String]) -> Result<Vec<Vec<f32
     let environment = runtime::environment()?;
     let changed = source.changed()?;
     let fail = |what: String| Error::model(&source.path, format!("its weights cannot be read: {what}"));
-    let plan = Plan { device: Device::Cpu, threads: 1, half: false };
+    let plan = Plan { device: Device::Cpu, threads: 1, half: false, tf32: false };
     let mut session =
         session(environment, source, changed.as_deref(), plan).map_err(|e| fail(one_line(e.message())))?;
     let outputs = session.run(Inputs::new()).map_err(|e| fail(one_line(e.message())))?;
@@ -481,7 +483,7 @@ pub(super) fn options(
         Device::Cpu | Device::Auto => ep::CPU::default().with_arena_allocator(false).build(),
         Device::Cuda(n) => ep::CUDA::default()
             .with_device_id(i32::try_from(n).unwrap_or(i32::MAX))
-            .with_tf32(false)
+            .with_tf32(plan.tf32)
             .with_arena_extend_strategy(ep::ArenaExtendStrategy::SameAsRequested)
             .build()
             .error_on_failure(),

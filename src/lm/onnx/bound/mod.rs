@@ -48,7 +48,8 @@ pub(super) struct Bound {
     pub source: Source,
     /// The model's own.
     pub signature: Arc<Signature>,
-    plan: Plan,
+    /// How its sessions are made, but for their threads.
+    pub plan: Plan,
     /// Its inputs beside tokens and states: masks and the like.
     others: BTreeSet<String>,
     /// What fills those.

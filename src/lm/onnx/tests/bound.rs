@@ -25,7 +25,7 @@ fn in_tiles(lm: &OnnxLm, tile: usize) -> Result<Arc<Bound>, String> {
     let mut source = lm.source.clone();
     let bytes = source.changed().unwrap().unwrap_or_else(|| std::fs::read(&source.path).unwrap());
     let graph = Graph::parse(&source.path, &bytes).unwrap();
-    let plan = Plan { device: Device::Cpu, threads: 1, half: lm.half };
+    let plan = Plan { device: Device::Cpu, threads: 1, half: lm.half, tf32: false };
     source.path.clone_from(&graph.path);
     Bound::new(&source, &graph, &lm.signature, plan, &lm.starts, tile).map(Arc::new)
 }
@@ -170,13 +170,47 @@ fn tiles_are_cut_at_load() {
     let before = Graph::parse(&bound.source.path, &bytes).unwrap();
     assert!(before.ops["Slice"] >= 3);
     let path = folder.path().join("as_run.onnx");
-    let plan = Plan { device: Device::Cpu, threads: 1, half: false };
+    let plan = Plan { device: Device::Cpu, threads: 1, half: false, tf32: false };
     let builder = session::options(runtime::environment().unwrap(), plan).unwrap();
     let mut builder = builder.with_optimized_model_path(&path).unwrap();
     builder.commit_from_memory(&bytes).unwrap();
     let after = Graph::read(&path).unwrap();
     assert!(after.ops.contains_key("ScatterElements"));
     assert!(!after.ops.contains_key("Slice"), "{:?}", after.ops);
+}
+
+/// A tile is done with before the next is made: else all of them would be in memory together.
+#[test]
+fn one_tile_is_in_memory_at_a_time() {
+    if !runtime_or_skip("one_tile_is_in_memory_at_a_time") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let lm = open_by_runtime("tiny-bpe");
+    let size = lm.signature().vocab_size;
+    let bound = in_tiles(&lm, size.div_ceil(5)).unwrap();
+    let plan = Plan { device: Device::Cpu, threads: 1, half: false, tf32: false };
+    let builder = session::options(runtime::environment().unwrap(), plan).unwrap();
+    let mut builder = builder.with_profiling(folder.path().join("run")).unwrap();
+    let session = builder.commit_from_memory(&bound.source.changed().unwrap().unwrap()).unwrap();
+    let mut kernel = BoundKernel::new("lm".into(), bound, Runner { session }).unwrap();
+    many(&mut kernel, size as u32, 10);
+    let profile = kernel.into_runner().session.end_profiling().unwrap();
+    let events: Vec<serde_json::Value> = serde_json::from_slice(&std::fs::read(profile).unwrap()).unwrap();
+    let mut order: Vec<(u64, char)> = Vec::new();
+    for event in &events {
+        let name = event["name"].as_str().unwrap_or_default();
+        let tile = name.split("secondpass.tile_").nth(1).filter(|_| name.ends_with("_kernel_time"));
+        if let Some(tile) = tile.and_then(|rest| rest.chars().next()).filter(char::is_ascii_digit) {
+            order.push((event["ts"].as_u64().unwrap(), tile));
+        }
+    }
+    order.sort();
+    let mut tiles: Vec<char> = order.into_iter().map(|(_, tile)| tile).collect();
+    // Some nodes each, in three steps.
+    assert!(tiles.len() >= 3 * 5 * 4, "{tiles:?}");
+    tiles.dedup();
+    assert_eq!(tiles.len(), 3 * 5, "{tiles:?}");
 }
 
 #[test]
@@ -321,7 +355,8 @@ fn a_model_that_cannot_be_bound_says_why() {
         return;
     }
     let lm = open_by_runtime("tiny-lstm");
-    let (source, plan) = (lm.source.clone(), Plan { device: Device::Cpu, threads: 1, half: false });
+    let (source, plan) =
+        (lm.source.clone(), Plan { device: Device::Cpu, threads: 1, half: false, tf32: false });
     let refused = |change: &dyn Fn(&mut Signature, &mut Graph), starts: &[u32], tile: usize| {
         let (mut signature, mut graph) = ((*lm.signature).clone(), lm.graph.clone());
         change(&mut signature, &mut graph);

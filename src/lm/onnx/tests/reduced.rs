@@ -89,6 +89,30 @@ fn a_model_that_cannot_says_that_it_runs_in_f32() {
     );
 }
 
+/// On the processor there is no TensorFloat-32: it runs as it would without being asked, and says so.
+#[test]
+fn tf32_is_for_gpus() {
+    if !runtime_or_skip("tf32_is_for_gpus") {
+        return;
+    }
+    for bound in [None, Some(true)] {
+        let open = |precision| {
+            let options = OnnxOptions { precision, bound, ..OnnxOptions::default() };
+            let lm = OnnxLm::open_by(&fixture("tiny-lstm"), "lm", &options, None, |_, signature| {
+                Ok(Arc::new(Ids { size: signature.vocab_size, bos: signature.bos, eos: signature.eos }))
+            });
+            lm.unwrap()
+        };
+        let [exact, asked] = ["f32", "tf32"].map(|text| open(text.parse().unwrap()));
+        assert_eq!(asked.stack.is_some(), exact.stack.is_some());
+        assert_eq!(asked.bound.is_some(), bound.is_some());
+        let more = &asked.spec().warnings[exact.spec().warnings.len()..];
+        assert_eq!(more, ["runs in f32, not in tf32 as asked: only steps on a GPU do"]);
+        let scores = [&exact, &asked].map(|lm| score(&mut *lm.kernel(1).unwrap(), 0, &[&[1, 2, 3, 4]]));
+        assert_eq!(scores[0], scores[1]);
+    }
+}
+
 #[test]
 fn a_model_whose_output_layer_stays_where_it_is_says_why() {
     if !runtime_or_skip("a_model_whose_output_layer_stays_where_it_is_says_why") {

@@ -108,7 +108,7 @@ fn a_graph_cut_before_its_output_layer_lacks_that_layer_alone() {
         let bias = projection.bias.as_ref().map(|name| values(&case.path, name).unwrap());
         let size = case.json["vocab_size"].as_u64().unwrap() as usize;
         let width = matrix.len() / size;
-        let plan = Plan { device: Device::Cpu, threads: 1, half: graph.half };
+        let plan = Plan { device: Device::Cpu, threads: 1, half: graph.half, tf32: false };
         let source =
             Source { path: case.path.clone(), edits: Vec::new(), external: !graph.external.is_empty() };
         let length = signature.tokens.length.unwrap_or(3);

@@ -29,6 +29,8 @@ pub enum Precision {
     Bf16,
     /// Weights and states rounded to 255 steps.
     Int8,
+    /// On a GPU: rounded to 11 significant bits on the way into a product (TensorFloat-32).
+    Tf32,
 }
 
 /// The loops for one precision on one kind of processor.
@@ -359,6 +361,7 @@ impl fmt::Display for Precision {
             Self::F32 => "f32",
             Self::Bf16 => "bf16",
             Self::Int8 => "int8",
+            Self::Tf32 => "tf32",
         })
     }
 }
@@ -371,7 +374,8 @@ impl FromStr for Precision {
             "f32" => Ok(Self::F32),
             "bf16" => Ok(Self::Bf16),
             "int8" => Ok(Self::Int8),
-            _ => Err(Error::Config(format!("precision {text}: expected f32, bf16 or int8"))),
+            "tf32" => Ok(Self::Tf32),
+            _ => Err(Error::Config(format!("precision {text}: expected f32, bf16, int8 or, on a GPU, tf32"))),
         }
     }
 }
