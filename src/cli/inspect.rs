@@ -23,7 +23,7 @@ pub struct Args {
     /// Where the ONNX model would run: cpu, cuda, cuda:N, auto
     #[arg(long, value_name = "DEVICE", default_value = "cpu", help_heading = "Models")]
     device: String,
-    /// In how many bits it would run: f32, bf16, int8
+    /// In how many bits it would run: f32, bf16, int8, on a GPU tf32
     #[arg(long, value_name = "BITS", default_value = "f32", help_heading = "Models")]
     precision: Precision,
     /// The ONNX Runtime library to use

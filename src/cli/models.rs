@@ -48,10 +48,10 @@ pub struct ModelArgs {
     /// What is done on a GPU, with the processor as the device: slower, but shows that it works
     #[arg(long, hide = true)]
     pub bound: bool,
-    /// Bits of neural models' products: f32, bf16, int8 (repeatable)
+    /// Bits of neural models' products: f32, bf16, int8, tf32 (repeatable)
     ///
-    /// f32 is exact and the default. bf16 and int8 are faster and move scores a little; `bench` measures
-    /// by how much on your lists.
+    /// f32 is exact and the default. bf16 and int8 (on a GPU tf32) are faster and move scores a little;
+    /// `bench` measures by how much on your lists.
     #[arg(long, value_name = "[NAME=]BITS", help_heading = "Models")]
     pub precision: Vec<String>,
     /// The ONNX Runtime library to use

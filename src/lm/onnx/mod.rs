@@ -4,7 +4,8 @@
 //! tokens, which settles what its scores are. Where that makes it cheaper to run, its graph is changed
 //! ([`graph::rewrite`]), and kept only if the scores stay. Kernels then run it: steps from states, windows
 //! or growing histories under the scheduler, or whole sentences. Recurrent layers that are nothing unusual,
-//! and large output layers, are run in this program, again only if the scores stay.
+//! and large output layers, are run in this program, again only if the scores stay. On a GPU, states and
+//! scores stay in its memory (`bound`).
 
 mod bound;
 mod cell;
@@ -222,7 +223,9 @@ impl OnnxLm {
 
     fn runner(&self, threads: usize) -> Result<Runner> {
         let tf32 = self.bound.as_ref().is_some_and(|bound| bound.plan.tf32);
-        let plan = Plan { device: self.device, threads: threads.max(1), half: self.half, tf32 };
+        // On a GPU threads have nothing to do, and the session of the trial is the one there is.
+        let threads = if self.device == Device::Cpu { threads.max(1) } else { 1 };
+        let plan = Plan { device: self.device, threads, half: self.half, tf32 };
         let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).take();
         match spare {
             Some((made, runner)) if made == plan => Ok(runner),
@@ -325,6 +328,12 @@ fn reduced(way: &Way, precision: Precision, signature: &Signature) -> Option<Str
     };
     let said = |what| why(what).unwrap_or_default();
     Some(match way {
+        Way::Bound(bound, _) if bound.plan.tf32 => {
+            format!("runs in tf32 as asked: {} in a trial; `bench` measures it", said("states"))
+        }
+        _ if precision == Precision::Tf32 => {
+            "runs in f32, not in tf32 as asked: only steps on a GPU do".to_owned()
+        }
         Way::Own(_) => {
             format!("runs in {precision} as asked: {} in a trial; `bench` measures it", said("layers"))
         }
@@ -332,12 +341,6 @@ fn reduced(way: &Way, precision: Precision, signature: &Signature) -> Option<Str
             "only its output layer runs in {precision}, the rest in f32: {} in a trial; `bench` measures it",
             said("output layer")
         ),
-        Way::Bound(bound, _) if bound.plan.tf32 => {
-            format!("runs in tf32 as asked: {} in a trial; `bench` measures it", said("states"))
-        }
-        _ if precision == Precision::Tf32 => {
-            "runs in f32, not in tf32 as asked: only steps on a GPU do".to_owned()
-        }
         Way::Bound(..) => format!("runs in f32, not in {precision} as asked: a GPU has tf32"),
         Way::Whole(_) => {
             // Last is tried the output layer alone.
