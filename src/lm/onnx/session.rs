@@ -323,13 +323,9 @@ impl Drop for Watch {
     }
 }
 
-pub(super) type Inputs<'a> = Vec<(Cow<'a, str>, SessionInputValue<'a>)>;
+type Inputs<'a> = Vec<(Cow<'a, str>, SessionInputValue<'a>)>;
 
-/// What a session is given for a batch, by name.
-///
-/// # Errors
-/// If the batch lacks what the model wants.
-pub(super) fn inputs<'a>(signature: &'a Signature, batch: Batch<'a>) -> Result<Inputs<'a>, String> {
+fn inputs<'a>(signature: &'a Signature, batch: Batch<'a>) -> Result<Inputs<'a>, String> {
     let fail = |e: ort::Error| one_line(e.message());
     let (rows, length) = (batch.rows, batch.length);
     let mut inputs: Inputs<'a> = Vec::with_capacity(1 + signature.states.len());

@@ -97,6 +97,9 @@ fn fits(signature: &Signature) -> Result<(), String> {
     if !signature.context.is_empty() || states.iter().any(|state| state.grows.is_some()) {
         return Err("its states are not all it needs of what was before".into());
     }
+    if !signature.fills.is_empty() || signature.lengths.is_some() {
+        return Err("it reads more than tokens and states".into());
+    }
     if tokens.batch.is_some() || tokens.length.is_some_and(|length| length != 1) {
         return Err("its batch has a fixed size".into());
     }

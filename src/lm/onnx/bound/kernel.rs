@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use ort::memory::MemoryInfo;
-use ort::session::{IoBinding, SessionInputValue};
+use ort::session::IoBinding;
 use ort::value::Tensor;
 
 use super::super::kernel::known;
-use super::super::session::{Batch, Runner, inputs};
+use super::super::session::Runner;
 use super::super::signature::Signature;
 use super::Bound;
 use super::arena::{Arena, FIRST, WASTE, ZEROS, text};
@@ -158,17 +158,6 @@ impl BoundKernel {
         ] {
             let tensor = Tensor::from_array((shape, values)).map_err(advised)?;
             self.binding.bind_input(name, &tensor).map_err(advised)?;
-        }
-        if !self.bound.others.is_empty() {
-            let zeros = vec![0; sizes.rows];
-            let batch = Batch { ids: &zeros, rows: sizes.rows, length: 1, ..Batch::default() };
-            for (name, value) in inputs(&self.bound.rest, batch)? {
-                if let SessionInputValue::Owned(value) = value
-                    && self.bound.others.contains(&*name)
-                {
-                    self.binding.bind_input(&*name, &value).map_err(advised)?;
-                }
-            }
         }
         // Bound anew each time: ONNX Runtime would write into the last step's, which has another shape.
         self.binding.bind_output_to_device(SCORES, &self.host).map_err(advised)?;

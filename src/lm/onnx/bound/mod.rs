@@ -33,7 +33,6 @@ mod graph;
 mod kernel;
 mod nodes;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 pub(super) use kernel::BoundKernel;
@@ -50,10 +49,6 @@ pub(super) struct Bound {
     pub signature: Arc<Signature>,
     /// How its sessions are made, but for their threads.
     pub plan: Plan,
-    /// Its inputs beside tokens and states: masks and the like.
-    others: BTreeSet<String>,
-    /// What fills those.
-    rest: Signature,
     /// Tiles of the output layer; 1 if it is whole.
     pub tiles: usize,
 }
@@ -74,19 +69,8 @@ impl Bound {
         let mut edits = source.edits.clone();
         edits.push(graph::step(graph, signature, starts, tile)?.into());
         let source = Source { edits, ..source.clone() };
-        let mut rest = (**signature).clone();
-        (rest.states, rest.targets) = (Vec::new(), None);
-        let others = rest.fills.iter().map(|fill| &fill.ids).chain(&rest.lengths);
-        let mut others: BTreeSet<String> = others.map(|ids| ids.name.clone()).collect();
-        if !others.is_empty() {
-            // Some may be gone with what they were for.
-            let text = |error: crate::Error| error.to_string();
-            let bytes = source.changed().map_err(text)?.unwrap_or_default();
-            let left = Graph::parse(&source.path, &bytes).map_err(text)?;
-            others.retain(|name| left.input(name).is_some());
-        }
         let tiles = signature.vocab_size.div_ceil(tile.max(1));
-        Ok(Self { source, signature: signature.clone(), plan, others, rest, tiles })
+        Ok(Self { source, signature: signature.clone(), plan, tiles })
     }
 
     /// Loads it.

@@ -364,6 +364,10 @@ fn a_model_that_cannot_be_bound_says_why() {
     };
     let said = [
         (refused(&|signature, _| signature.run = Run::Sentences, &[1], TILE), "does not run in steps"),
+        (
+            refused(&|signature, _| signature.lengths = Some(signature.tokens.ids.clone()), &[1], TILE),
+            "more than tokens and states",
+        ),
         (refused(&|signature, _| signature.tokens.batch = Some(4), &[1], TILE), "fixed size"),
         (refused(&|signature, _| signature.states.swap(0, 1), &[], TILE), "starts a word"),
         (refused(&|_, graph| graph.opsets = vec![(String::new(), 9)], &[1], TILE), "version 9"),
