@@ -6,6 +6,7 @@
 //! or growing histories under the scheduler, or whole sentences. Recurrent layers that are nothing unusual,
 //! and large output layers, are run in this program, again only if the scores stay.
 
+mod bands;
 mod cell;
 pub mod cuda;
 mod cut;
@@ -124,7 +125,7 @@ impl OnnxLm {
             runtime::configure(options.runtime.as_deref());
         }
         let Opened { graph, run, source, signature, runner, plan, alone, rewrite, mut warnings } =
-            open::open(path, options.device, ends)?;
+            open::open(path, options.device, ends, options.cell.unwrap_or_else(cell::pays))?;
         let vocab = vocab(path.parent().unwrap_or(Path::new("")), &signature)?;
         check_vocab(&graph, &signature, &*vocab)?;
         let whole = signature.layout == Layout::Sentence && signature.run == Run::Sentences;
@@ -144,12 +145,14 @@ impl OnnxLm {
             vocab,
         };
         let starts = starts(&*spec.vocab, &signature);
-        let model = open::Whole { graph: &run, source: &source, signature, plan };
+        let model = open::Whole { graph: &run, source: source.clone(), signature, plan };
         let (signature, way) = match rewrite && !alone {
             true => model.best(runner, &starts, options)?,
             false => (model.signature, Way::Whole(runner)),
         };
         spec.warnings.extend(reduced(&way, options.precision, &signature));
+        // It was for the trial.
+        let source = Source { mapped: false, ..source };
         let (stack, cut, runner) = match way {
             Way::Own(stack) => (Some(stack), None, None),
             Way::Cut(cut, runner) => (None, Some(cut), Some(runner)),
