@@ -10,12 +10,13 @@ use prost::Message;
 use super::{Dtype, External, check, outline, proto};
 use crate::{Error, Result};
 
-/// A float32 weight that can be read, whole or in parts.
+/// A weight of 32 or 16 bits of floating point that can be read, whole or in parts, as float32.
 #[derive(Debug)]
 pub struct Stored {
     /// Its dimensions.
     pub dims: Vec<usize>,
     place: Place,
+    half: bool,
 }
 
 #[derive(Debug)]
@@ -48,9 +49,11 @@ impl Stored {
         };
         let tensor = tensors.find(named).ok_or_else(|| fail("is not there"))?;
         let summary = proto::TensorProto::decode(tensor).map_err(|_| fail("is damaged"))?;
-        if Dtype(summary.data_type) != Dtype::FLOAT {
+        let half = Dtype(summary.data_type) == Dtype::FLOAT16;
+        if !half && Dtype(summary.data_type) != Dtype::FLOAT {
             return Err(fail("is not float32"));
         }
+        let size = if half { 2 } else { 4 };
         let senseless = || fail("has dimensions that make no sense");
         let dims: Vec<usize> = summary
             .dims
@@ -58,7 +61,7 @@ impl Stored {
             .map(|&d| usize::try_from(d).ok())
             .collect::<Option<_>>()
             .ok_or_else(senseless)?;
-        let count = dims.iter().try_fold(4usize, |n, &d| n.checked_mul(d)).ok_or_else(senseless)?;
+        let count = dims.iter().try_fold(size, |n: usize, &d| n.checked_mul(d)).ok_or_else(senseless)?;
         let field = |wanted| proto::Fields(tensor).find_map(|(tag, body)| body.filter(|_| tag == wanted));
         let (place, there) = match External::of(&summary) {
             Some(part) => {
@@ -73,7 +76,7 @@ impl Stored {
             }
             // Raw bytes, or a packed list of floats: the same bytes.
             None => {
-                let bytes = field(9).or_else(|| field(4)).unwrap_or_default().to_vec();
+                let bytes = field(9).or_else(|| field(4).filter(|_| !half)).unwrap_or_default().to_vec();
                 let length = bytes.len() as u64;
                 (Place::Here(bytes), length)
             }
@@ -84,7 +87,7 @@ impl Stored {
             Place::File { .. } => there >= count as u64,
         };
         match fits {
-            true => Ok(Self { dims, place }),
+            true => Ok(Self { dims, place, half }),
             false => Err(fail("holds another number of values than its dimensions say")),
         }
     }
@@ -113,21 +116,34 @@ impl Stored {
     /// If it has not so many.
     pub fn read(&self, first: usize, numbers: &mut [f32]) -> Result<()> {
         assert!(first + numbers.len() <= self.count(), "more numbers than there are");
+        let size = if self.half { 2 } else { 4 };
         match &self.place {
-            Place::Here(bytes) => decode(&bytes[first * 4..], numbers),
+            Place::Here(bytes) => self.decode(&bytes[first * size..], numbers),
             Place::File { file, path, offset } => {
                 let fail = |e| Error::io(path, e);
                 let mut file = file;
-                file.seek(SeekFrom::Start(offset + 4 * first as u64)).map_err(fail)?;
-                let mut buffer = vec![0; 4 * numbers.len().min(AT_ONCE)];
+                file.seek(SeekFrom::Start(offset + (size * first) as u64)).map_err(fail)?;
+                let mut buffer = vec![0; size * numbers.len().min(AT_ONCE)];
                 for numbers in numbers.chunks_mut(AT_ONCE) {
-                    let bytes = &mut buffer[..4 * numbers.len()];
+                    let bytes = &mut buffer[..size * numbers.len()];
                     file.read_exact(bytes).map_err(fail)?;
-                    decode(bytes, numbers);
+                    self.decode(bytes, numbers);
                 }
             }
         }
         Ok(())
+    }
+
+    fn decode(&self, bytes: &[u8], numbers: &mut [f32]) {
+        if self.half {
+            for (number, &bytes) in numbers.iter_mut().zip(bytes.as_chunks().0) {
+                *number = from_half(u16::from_le_bytes(bytes));
+            }
+            return;
+        }
+        for (number, &bytes) in numbers.iter_mut().zip(bytes.as_chunks().0) {
+            *number = f32::from_le_bytes(bytes);
+        }
     }
 }
 
@@ -160,10 +176,16 @@ fn in_file(path: PathBuf, part: &External) -> Result<(Place, u64)> {
     Ok((Place::File { file, path, offset }, length))
 }
 
-fn decode(bytes: &[u8], numbers: &mut [f32]) {
-    for (number, &bytes) in numbers.iter_mut().zip(bytes.as_chunks().0) {
-        *number = f32::from_le_bytes(bytes);
-    }
+/// A 16-bit number of IEEE 754.
+fn from_half(bits: u16) -> f32 {
+    let (sign, exponent, digits) =
+        (u32::from(bits >> 15) << 31, u32::from(bits >> 10 & 31), u32::from(bits & 1023));
+    let magnitude = match exponent {
+        0 => (digits as f32 / (1u32 << 24) as f32).to_bits(),
+        31 => 0xff << 23 | digits << 13,
+        _ => (exponent + 112) << 23 | digits << 13,
+    };
+    f32::from_bits(sign | magnitude)
 }
 
 const MOST_LISTED: usize = 8;
@@ -171,3 +193,28 @@ const MOST_LISTED: usize = 8;
 const MOST_BYTES: usize = 4096;
 /// Numbers that are read at once.
 const AT_ONCE: usize = 1 << 14;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_precision_is_read_as_ieee_754_has_it() {
+        for (bits, number) in [
+            (0x0000, 0.0),
+            (0x8000, -0.0),
+            (0x3c00, 1.0),
+            (0xc000, -2.0),
+            (0x3555, 0.333_251_95),
+            (0x7bff, 65504.0),
+            (0x0400, 6.103_515_6e-5),
+            (0x0001, 5.960_464_5e-8),
+            (0x83ff, -6.097_555_2e-5),
+            (0x7c00, f32::INFINITY),
+            (0xfc00, f32::NEG_INFINITY),
+        ] {
+            assert_eq!(from_half(bits).to_bits(), f32::to_bits(number), "{bits:#06x}");
+        }
+        assert!(from_half(0x7e01).is_nan());
+    }
+}
