@@ -86,8 +86,8 @@ impl<'a> Bands<'a> {
         if self.by_token {
             return stored.read(first * self.width, &mut band[..count * self.width]);
         }
-        let rows = band.chunks_exact_mut(self.each).enumerate();
-        rows.map(|(k, row)| stored.read(k * self.tokens + first, &mut row[..count])).collect()
+        let mut rows = band.chunks_exact_mut(self.each).enumerate();
+        rows.try_for_each(|(k, row)| stored.read(k * self.tokens + first, &mut row[..count]))
     }
 }
 
