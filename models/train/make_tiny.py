@@ -13,6 +13,7 @@ import onnxruntime
 
 from secondpass_train import onnx_graph, reference, tokenizer
 from secondpass_train.onnx_graph import Layer, Weights
+from secondpass_train.weights import rounded
 
 WORDS = (
     "a the cat dog mat sat sad sits on in under and or but is was he she it they saw ran run "
@@ -60,6 +61,7 @@ def make_words(folder: Path) -> None:
         return [ids.get(word, ids["<unk>"]) for word in sentence.split()]
 
     _write(folder, weights, metadata, encode)
+    _write_stored(folder, weights, metadata, encode)
 
 
 def make_pieces(folder: Path) -> None:
@@ -69,6 +71,7 @@ def make_pieces(folder: Path) -> None:
     weights = random_weights(seed=3, vocabulary=pieces.size, embedding=12, hidden=12, layers=2, tied=True)
     metadata = onnx_graph.metadata(pieces.size, pieces.bos, pieces.eos, pieces.unk, pieces.kind)
     _write(folder, weights, metadata, pieces.processor.encode)
+    _write_stored(folder, weights, metadata, pieces.processor.encode)
 
 
 def random_weights(seed: int, vocabulary: int, embedding: int, hidden: int, layers: int, tied: bool) -> Weights:
@@ -99,8 +102,16 @@ def made_up_sentences(seed: int, count: int) -> list[str]:
     ]
 
 
-def _write(folder: Path, weights: Weights, metadata: dict[str, str], encode) -> None:
-    model = onnx_graph.build(weights, metadata)
+def _write_stored(folder: Path, weights: Weights, metadata: dict[str, str], encode) -> None:
+    """The same with its matrices in fewer bits, in folders of their own; what is expected is that of what is left."""
+    for storage in ("fp16", "int8"):
+        beside = folder.with_name(f"{folder.name}-{storage}")
+        beside.mkdir(exist_ok=True)
+        _write(beside, rounded(weights, storage), metadata, encode, onnx_graph.build(weights, metadata, storage))
+
+
+def _write(folder: Path, weights: Weights, metadata: dict[str, str], encode, model=None) -> None:
+    model = model or onnx_graph.build(weights, metadata)
     serialised = model.SerializeToString(deterministic=True)
     (folder / "model.onnx").write_bytes(serialised)
     bos, eos, unk = (int(metadata[key]) for key in ("bos_id", "eos_id", "unk_id"))

@@ -22,6 +22,7 @@ use super::models::{BestArgs, ModelArgs};
 use super::rescore::jobs;
 use crate::config::{Config, Kind};
 use crate::formats::OwnNames;
+use crate::lm::onnx::graph::Graph;
 use crate::nbest::{Hypothesis, Utterance};
 use crate::{Error, Result};
 
@@ -244,6 +245,12 @@ fn memory_bound(config: &Config, jobs: usize, utterances: &[Utterance]) -> u64 {
         let mut beside = lm.path.clone().into_os_string();
         beside.push(".data");
         let bytes = size(&lm.path) + size(Path::new(&beside));
+        // Those stored in fewer bits run in float32.
+        let numbers = match lm.kind() {
+            Kind::Neural => Graph::read(&lm.path).map_or(0, |graph| graph.parameters() * 4),
+            _ => 0,
+        };
+        let bytes = bytes.max(numbers);
         // N-gram models are shared by all workers.
         (bytes, if lm.kind() == Kind::Neural { jobs as u64 } else { 1 })
     });

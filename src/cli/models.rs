@@ -131,8 +131,11 @@ pub struct BestArgs {
     /// is said by the file that `tune --write` wrote, for its models and lists of the kind it saw.
     #[arg(long, value_name = "SHARE", default_value_t = 0.0, help_heading = "Scoring")]
     pub risk: f64,
-    /// With --best-only: histories of a list that are run side by side
-    #[arg(long, value_name = "NUM", default_value_t = BestOnly::default().width, hide_short_help = true, help_heading = "Limits")]
+    /// With --best-only: histories of a list that are run side by side (0: as suits --risk)
+    ///
+    /// Small steps are slow, and large ones run what would not have been needed. Where the winner is certain it
+    /// is the same with any; what is known of a risk holds for the number that it was learnt with.
+    #[arg(long, value_name = "NUM", default_value_t = 0, hide_short_help = true, help_heading = "Limits")]
     pub width: usize,
 }
 
@@ -146,13 +149,18 @@ impl BestArgs {
             if self.risk != 0.0 {
                 return Err(Error::config("--risk is about --best-only: add it"));
             }
-            if self.width != BestOnly::default().width {
+            if self.width != 0 {
                 return Err(Error::config("--width is about --best-only: add it"));
             }
             return Ok(None);
         }
         let tail = config.tail.clone().unwrap_or_default();
-        Ok(Some(BestOnly { risk: self.risk, tail, width: self.width }))
+        let width = match self.width {
+            0 if self.risk == 0.0 => BestOnly::CERTAIN_WIDTH,
+            0 => BestOnly::default().width,
+            width => width,
+        };
+        Ok(Some(BestOnly { risk: self.risk, tail, width }))
     }
 }
 

@@ -56,6 +56,10 @@ impl Default for Tail {
 }
 
 impl BestOnly {
+    /// A width that suits a winner that is to be certain: much has to be looked into, and the winner is the
+    /// same with any width.
+    pub const CERTAIN_WIDTH: usize = 24;
+
     /// The distance, in deviations, at which a hypothesis is given up; infinite where only certainty will
     /// do, which is so for risks below all that `tune` had lists enough to show.
     pub fn margin(&self) -> f64 {

@@ -5,6 +5,7 @@ use std::process::Child;
 
 use crate::data::{Random, count, fixture, record, records};
 use crate::harness::{Dir, Running};
+use crate::onnx::{FLOAT, Graph, INT64, field, floats, int, node, number, tensor, value};
 
 /// A figure of /proc/PID/status, in KiB.
 fn kib(child: &Child, name: &str) -> u64 {
@@ -79,4 +80,90 @@ fn s10_a_huge_line_costs_no_memory() {
     assert!(grown <= 32 << 10, "{grown} KiB");
     drop(running.stdin.take());
     assert_eq!(running.end().code(), Some(1));
+}
+
+/// An LSTM with an output layer of so many tokens that it is nearly all of the model, tied to the embedding.
+fn wide(tokens: usize, size: usize) -> Graph {
+    let weights = |count: usize| {
+        let mut random = Random::new(count as u64);
+        floats((0..count).map(|_| random.below(2001) as f32 / 10_000.0 - 0.1))
+    };
+    let (v, h) = (tokens as i64, size as i64);
+    let batch_first = [field(1, "perm"), number(8, 1), number(8, 0), number(8, 2), number(20, 7)].concat();
+    let state = |name| value(name, FLOAT, &["1", "N", &size.to_string()]);
+    Graph {
+        nodes: vec![
+            node("Transpose", &["tokens"], &["by_time"], &[]),
+            node("Gather", &["embedding", "by_time"], &["embedded"], &[]),
+            node(
+                "LSTM",
+                &["embedded", "w", "r", "b", "", "state_0", "state_1"],
+                &["layer", "next_state_0", "next_state_1"],
+                &[int("hidden_size", h)],
+            ),
+            node("Squeeze", &["layer", "axis"], &["flow"], &[]),
+            node("Transpose", &["flow"], &["hidden"], &[batch_first]),
+            node("Transpose", &["embedding"], &["matrix"], &[]),
+            node("MatMul", &["hidden", "matrix"], &["product"], &[]),
+            node("Add", &["product", "bias"], &["logits"], &[]),
+            node("LogSoftmax", &["logits"], &["log_probs"], &[int("axis", -1)]),
+        ],
+        weights: vec![
+            tensor("embedding", FLOAT, &[v, h], &weights(tokens * size)),
+            tensor("w", FLOAT, &[1, 4 * h, h], &weights(4 * size * size)),
+            tensor("r", FLOAT, &[1, 4 * h, h], &weights(4 * size * size)),
+            tensor("b", FLOAT, &[1, 8 * h], &weights(8 * size)),
+            tensor("bias", FLOAT, &[v], &weights(tokens)),
+            tensor("axis", INT64, &[1], &1i64.to_le_bytes()),
+        ],
+        inputs: vec![value("tokens", INT64, &["N", "L"]), state("state_0"), state("state_1")],
+        outputs: vec![
+            value("log_probs", FLOAT, &["N", "L", &tokens.to_string()]),
+            state("next_state_0"),
+            state("next_state_1"),
+        ],
+        others: Vec::new(),
+    }
+}
+
+/// Neither while it is loaded nor while it runs does a large model take more than is promised.
+#[test]
+fn s9_a_large_model_stays_within_its_bound() {
+    let library = crate::runtime!("s9_a_large_model_stays_within_its_bound");
+    const TOKENS: usize = 200_000;
+    let dir = Dir::new();
+    let facts = [
+        ("version", "1"),
+        ("cell", "lstm"),
+        ("vocab_size", "200000"),
+        ("bos_id", "0"),
+        ("eos_id", "1"),
+        ("unk_id", "2"),
+        ("tokenizer", "words"),
+    ];
+    let facts = facts.map(|(key, value)| (format!("secondpass.{key}"), value));
+    let facts: Vec<(&str, &str)> = facts.iter().map(|(key, value)| (&**key, *value)).collect();
+    dir.write("model.onnx", wide(TOKENS, 96).with(&facts));
+    let words = (3..TOKENS).map(|id| format!("word{id} {id}\n"));
+    dir.write("tokens.txt", format!("<s> 0\n</s> 1\n<unk> 2\n{}", words.collect::<String>()));
+    let list = |id: usize| {
+        let hypothesis = |n: usize| {
+            let text = format!("word{} word{} word{}", 3 + id, 50_000 + n, 199_999 - id * n);
+            serde_json::json!({"text": text, "score": -1.0 - n as f64})
+        };
+        serde_json::json!({"id": id.to_string(), "hyps": (0..4).map(hypothesis).collect::<Vec<_>>()})
+    };
+    let lists: String = (0..3).map(|id| format!("{}\n", list(id))).collect();
+    dir.write("lists.jsonl", lists);
+    let output = dir
+        .secondpass(["bench", "lists.jsonl", "--json", "--jobs", "1", "--rnnlm", "model.onnx"])
+        .ort(library)
+        .run()
+        .code(0);
+    let figures: serde_json::Value = serde_json::from_slice(&output.stdout).expect("one object");
+    let (peak, bound) = (&figures["peak_memory_bytes"], &figures["memory_bound_bytes"]);
+    let (peak, bound) = (peak.as_u64().expect("Linux tells"), bound.as_u64().expect("a number"));
+    // 1.7 times the model and 64 MiB.
+    assert!(bound < 210 << 20, "{bound}");
+    assert!(peak <= bound, "{} MiB, promised {}", peak >> 20, bound >> 20);
 }

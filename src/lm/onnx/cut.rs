@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::graph::{Graph, rewrite, values};
+use super::bands::{Bands, Numbers};
+use super::graph::{Graph, Stored, outline, rewrite};
 use super::head::Head;
 use super::product::Precision;
 use super::session::{Plan, Runner, Source};
@@ -44,25 +45,24 @@ impl Cut {
             .ok_or("its scores do not come from one matrix product and a bias")?;
         let layer = &split.projection;
         let size = signature.vocab_size;
-        let matrix = values(&source.path, &layer.matrix).map_err(text)?;
-        let bias = layer.bias.as_ref().map(|bias| values(&source.path, bias)).transpose().map_err(text)?;
-        let width = matrix.len() / size.max(1);
-        if width * size != matrix.len() || width == 0 || bias.as_ref().is_some_and(|bias| bias.len() != size)
-        {
+        let bytes = outline(&source.path).map_err(text)?;
+        let stored = |name| Stored::new(&bytes, &source.path, name).map_err(text);
+        let matrix = Bands::new(Numbers::Stored(stored(&layer.matrix)?), size, layer.by_token);
+        let bias = layer.bias.as_ref().map(|bias| stored(bias)?.all().map_err(text)).transpose()?;
+        let Some(width) = matrix.width().filter(|_| bias.as_ref().is_none_or(|bias| bias.len() == size))
+        else {
             return Err("its output layer's weights do not fit its vocabulary".into());
-        }
+        };
         let mut stages = source.edits.clone();
         stages.push(split.edits.into());
         let source = Source { edits: stages, ..source.clone() };
         let runner = Runner::new(&source, plan).map_err(text)?;
-        let weight = |token: usize, k: usize| match layer.by_token {
-            true => matrix[token * width + k],
-            false => matrix[k * size + token],
-        };
+        let weight = |token: usize, k: usize| matrix.weight(token, k);
         let is_start: Vec<bool> = flags(size, starts);
         let bias = |token: usize| bias.as_ref().map_or(0.0, |bias| bias[token]);
         let head = Head::pack_in(precision, width, size, weight, bias, |token| is_start[token])
             .ok_or_else(|| format!("in {precision} this processor is no faster than in f32"))?;
+        matrix.finish().map_err(text)?;
         let signature = Signature { output: layer.hidden.clone(), vocab_size: width, ..signature.clone() };
         Ok((Self { source, signature: Arc::new(signature), head: Arc::new(head) }, runner))
     }

@@ -7,6 +7,7 @@
 //! and large output layers, are run in this program, again only if the scores stay. On a GPU, states and
 //! scores stay in its memory (`bound`).
 
+mod bands;
 mod bound;
 mod cell;
 pub mod cuda;
@@ -132,8 +133,9 @@ impl OnnxLm {
         if options.runtime.is_some() {
             runtime::configure(options.runtime.as_deref());
         }
+        let cells = options.bound != Some(true) && options.cell.unwrap_or_else(cell::pays);
         let Opened { graph, run, source, signature, runner, plan, alone, rewrite, mut warnings } =
-            open::open(path, options.device, ends)?;
+            open::open(path, options.device, ends, cells)?;
         let vocab = vocab(path.parent().unwrap_or(Path::new("")), &signature)?;
         check_vocab(&graph, &signature, &*vocab)?;
         let whole = signature.layout == Layout::Sentence && signature.run == Run::Sentences;
@@ -153,12 +155,14 @@ impl OnnxLm {
             vocab,
         };
         let starts = starts(&*spec.vocab, &signature);
-        let model = open::Whole { graph: &run, source: &source, signature, plan };
+        let model = open::Whole { graph: &run, source: source.clone(), signature, plan };
         let (signature, way) = match rewrite && !alone {
             true => model.best(runner, &starts, options)?,
             false => (model.signature, Way::Whole(runner)),
         };
         spec.warnings.extend(reduced(&way, options.precision, &signature));
+        // It was for the trial.
+        let source = Source { mapped: false, ..source };
         let (stack, cut, bound, runner) = match way {
             Way::Own(stack) => (Some(stack), None, None, None),
             Way::Bound(bound, runner) => (None, None, Some(bound), Some(runner)),

@@ -42,7 +42,7 @@ pub(super) struct Opened {
 pub(super) struct Whole<'a> {
     /// As it is run.
     pub graph: &'a Graph,
-    pub source: &'a Source,
+    pub source: Source,
     pub signature: Arc<Signature>,
     pub plan: Plan,
 }
@@ -58,11 +58,12 @@ struct Candidate {
 }
 
 /// Opens the model at `path`. `ends` are the tokens before and after a sentence, where the caller knows
-/// them and the model need not.
+/// them and the model need not; `cells` says that layers will be run here where they can, so that ONNX
+/// Runtime need not be made fast.
 ///
 /// # Errors
 /// If the file is damaged or no model that can be scored, or there is no ONNX Runtime.
-pub(super) fn open(path: &Path, device: Device, ends: Option<(u32, u32)>) -> Result<Opened> {
+pub(super) fn open(path: &Path, device: Device, ends: Option<(u32, u32)>, cells: bool) -> Result<Opened> {
     let graph = Graph::read(path)?;
     let mut draft = Signature::detect(&graph)?;
     if let Some((bos, eos)) = ends {
@@ -71,7 +72,12 @@ pub(super) fn open(path: &Path, device: Device, ends: Option<(u32, u32)>) -> Res
     }
     let plan = Plan { device: device.decide()?, threads: 1, half: graph.half, tf32: false };
     let alone = is_dynamic(&graph);
-    let source = Source { path: path.to_path_buf(), edits: Vec::new(), external: !graph.external.is_empty() };
+    let external = !graph.external.is_empty();
+    let recurrent = RECURRENT.iter().any(|&op| graph.ops.contains_key(op));
+    let rewritten = draft.sidecar.rewrite != Some(false) && !alone;
+    let mapped =
+        cells && plan.device == Device::Cpu && rewritten && recurrent && !external && graph.bytes >= LARGE;
+    let source = Source { path: path.to_path_buf(), edits: Vec::new(), external, mapped };
     let mut found = load(source, graph.clone(), draft, plan, alone)?;
     if found.draft.sidecar.rewrite != Some(false) && !found.draft.own && !alone {
         found = improved(found);
@@ -136,9 +142,9 @@ fn stage(source: &Source, edits: Vec<Edit>) -> Result<(Source, Graph)> {
     let mut stages = source.edits.clone();
     stages.push(edits.into());
     let source = Source { edits: stages, ..source.clone() };
-    let bytes = source.changed()?.unwrap_or_default();
-    let graph = Graph::parse(&source.path, &bytes)?;
-    Ok((source, graph))
+    let graph = Graph::parse(&source.path, &source.outline()?)?;
+    let bytes = std::fs::metadata(&source.path).map_or(graph.bytes, |facts| facts.len());
+    Ok((source, Graph { bytes, ..graph }))
 }
 
 /// How a model is run, and with what.
@@ -168,7 +174,7 @@ impl Whole<'_> {
         if options.bound.unwrap_or(!cpu) && self.signature.run == Run::Steps {
             // What a model is was found out in f32.
             let plan = Plan { tf32: !cpu && options.precision == Precision::Tf32, ..self.plan };
-            match Bound::new(self.source, self.graph, &self.signature, plan, starts, bound::TILE) {
+            match Bound::new(&self.source, self.graph, &self.signature, plan, starts, bound::TILE) {
                 Err(why) => self.signature = self.told(Bound::none(why)),
                 Ok(bound) => {
                     let expected = trial(&mut self.kernel(runner, None, starts), &self.signature)?;
@@ -177,7 +183,7 @@ impl Whole<'_> {
                             return Ok((self.told(finding), Way::Bound(bound, runner)));
                         }
                         Err(why) => {
-                            runner = Runner::new(self.source, self.plan)?;
+                            runner = Runner::new(&self.source, self.plan)?;
                             self.signature = self.told(Bound::none(why));
                         }
                     }
@@ -200,7 +206,8 @@ impl Whole<'_> {
                             return Ok((self.told(finding), Way::Own(Arc::new(stack))));
                         }
                         Err(why) => {
-                            runner = Runner::new(self.source, self.plan)?;
+                            self.source.mapped = false;
+                            runner = Runner::new(&self.source, self.plan)?;
                             why
                         }
                     }
@@ -208,6 +215,10 @@ impl Whole<'_> {
             };
             let value = "run by ONNX Runtime".to_owned();
             self.signature = self.told(Finding { what: "layers", value, why });
+        }
+        if std::mem::take(&mut self.source.mapped) {
+            drop(runner);
+            runner = Runner::new(&self.source, self.plan)?;
         }
         let pays = Head::pays(self.signature.vocab_size) || precision != Precision::F32;
         if !options.split.unwrap_or(cpu && pays) {
@@ -250,7 +261,7 @@ impl Whole<'_> {
             // That the layers are understood is seen in f32 only.
             self.own(model, expected, starts, Precision::F32)?;
         }
-        let stack = cell::pack(self.source, self.graph, model, &self.signature, starts, precision)?;
+        let stack = cell::pack(&self.source, self.graph, model, &self.signature, starts, precision)?;
         let stack = Arc::new(stack);
         let kernel = CellKernel::new("trial".into(), self.signature.clone(), stack.clone(), 1);
         let mut kernel = kernel.map_err(|error| error.to_string())?;
@@ -264,7 +275,7 @@ impl Whole<'_> {
 
     /// Splits the output layer off where that can be done and keeps the scores.
     fn cut(self, runner: Runner, starts: &Arc<[u32]>, precision: Precision) -> Result<(Arc<Signature>, Way)> {
-        let cut = Cut::new(self.source, self.graph, &self.signature, self.plan, starts, precision);
+        let cut = Cut::new(&self.source, self.graph, &self.signature, self.plan, starts, precision);
         let (cut, hidden) = match cut {
             Ok(cut) => cut,
             Err(why) => return Ok((self.told(Cut::none(why)), Way::Whole(runner))),
@@ -533,6 +544,10 @@ fn is_dynamic(graph: &Graph) -> bool {
         .any(|&op| graph.ops.contains_key(op))
 }
 
+/// Operators of layers that may be run here.
+const RECURRENT: [&str; 3] = ["LSTM", "GRU", "RNN"];
+/// From so many bytes on, copies of a model's weights are worth avoiding.
+const LARGE: u64 = 8 << 20;
 /// How far a token's score may move when a model is rewritten.
 const NEAR: f64 = 1e-5;
 /// How far it may move in fewer bits: further, and a model does not bear it.

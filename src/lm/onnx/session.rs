@@ -11,7 +11,7 @@ use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{RunOptions, Session, SessionInputValue};
 use ort::value::{DynValue, Tensor, TensorRef};
 
-use super::graph::{Dtype, Edit, apply};
+use super::graph::{self, Dtype, Edit, apply};
 use super::signature::{Context, Fill, Ids, Layout, Signature, With};
 use super::{cuda, runtime};
 use crate::nbest;
@@ -92,19 +92,34 @@ pub(super) struct Source {
     pub edits: Vec<Arc<[Edit]>>,
     /// Whether weights lie in other files.
     pub external: bool,
+    /// Whether large weights are mapped from the file, and used as they lie there: slower, for a trial that
+    /// should take no memory for copies of them. The file must not become shorter meanwhile.
+    pub mapped: bool,
 }
 
 impl Source {
-    /// The model with all changes made; `None` if there are none.
+    /// The model with all changes made; `None` if there are none and nothing is mapped.
     ///
     /// # Errors
     /// If the file cannot be read or changed.
     pub fn changed(&self) -> Result<Option<Vec<u8>>> {
-        let Some((first, later)) = self.edits.split_first() else { return Ok(None) };
-        let bytes = std::fs::read(&self.path).map_err(|e| Error::io(&self.path, e))?;
-        let first = apply(&bytes, first);
-        let all = later.iter().fold(first, |bytes, edits| bytes.and_then(|bytes| apply(&bytes, edits)));
-        all.map(Some).map_err(|what| Error::model(&self.path, format!("cannot be rewritten: {what}")))
+        if self.mapped {
+            return self.outline().map(Some);
+        }
+        if self.edits.is_empty() {
+            return Ok(None);
+        }
+        graph::filled(&self.path, &self.outline()?).map(Some)
+    }
+
+    /// The model with all changes made, its large weights left in the file.
+    ///
+    /// # Errors
+    /// If the file cannot be read or changed.
+    pub fn outline(&self) -> Result<Vec<u8>> {
+        let bytes = graph::outline(&self.path)?;
+        let all = self.edits.iter().try_fold(bytes, |bytes, edits| apply(&bytes, edits));
+        all.map_err(|what| Error::model(&self.path, format!("cannot be rewritten: {what}")))
     }
 }
 
@@ -449,7 +464,14 @@ fn commit(
     changed: Option<&[u8]>,
 ) -> ort::Result<Session> {
     let Some(bytes) = changed else { return builder.commit_from_file(&source.path) };
-    if source.external {
+    if source.mapped {
+        let place = graph::place(&source.path);
+        let folder = place.parent().unwrap_or(Path::new("."));
+        builder = builder
+            .with_config_entry(WEIGHTS_FOLDER, folder.to_string_lossy())?
+            .with_config_entry("session.disable_prepacking", "1")?
+            .with_config_entry("optimization.disable_specified_optimizers", "ConstantFolding")?;
+    } else if source.external {
         let folder =
             source.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         builder = builder.with_config_entry(WEIGHTS_FOLDER, folder.to_string_lossy())?;

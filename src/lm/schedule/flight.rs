@@ -38,6 +38,8 @@ enum Stage {
     Waiting,
     /// Among the ready ones.
     Ready,
+    /// Run, and its continuations are on their way; the answers are to come.
+    Fed,
     Served,
 }
 
@@ -159,7 +161,8 @@ impl Flight {
             }
         }
         self.parked.append(&mut self.ready);
-        self.parked.retain(|&unit| self.stage[unit as usize] != Stage::Served);
+        let open = |unit: u32| matches!(self.stage[unit as usize], Stage::Waiting | Stage::Ready);
+        self.parked.retain(|&unit| open(unit));
         let mut waiting = std::mem::take(&mut self.parked);
         for unit in waiting.drain(..) {
             self.wait(unit);
@@ -173,13 +176,26 @@ impl Flight {
     /// Moves the next ready unit out.
     pub fn next_ready(&mut self) -> Option<u32> {
         while let Some(unit) = self.ready.pop_front() {
-            if self.stage[unit as usize] != Stage::Served {
+            if matches!(self.stage[unit as usize], Stage::Waiting | Stage::Ready) {
                 self.stage[unit as usize] = Stage::Waiting;
                 return Some(unit);
             }
             self.stale -= 1;
         }
         None
+    }
+
+    /// A unit's history has been run, its answers come later: its continuations go to `born`.
+    pub fn feed(&mut self, unit: u32, born: &mut Vec<u32>) {
+        let stage = std::mem::replace(&mut self.stage[unit as usize], Stage::Fed);
+        self.stale += usize::from(stage == Stage::Ready);
+        let next = |&child: &u32| self.plan.unit[child as usize];
+        born.extend(self.plan.children(unit).iter().map(next).filter(|&next| next != NONE));
+    }
+
+    /// Whether a unit waits for answers only.
+    pub fn is_fed(&self, unit: u32) -> bool {
+        self.stage[unit as usize] == Stage::Fed
     }
 
     /// Takes the model's answers for one unit, in the order of [`Flight::questions`]; its continuations
@@ -193,12 +209,13 @@ impl Flight {
     ) {
         let (plan, trie) = (&self.plan, &self.job.trie);
         let children = plan.children(unit);
+        let leads_on = self.recurrent && self.stage[unit as usize] != Stage::Fed;
         for (at, &child) in children.iter().enumerate() {
             let ln = answer(at, trie.token[child as usize]);
             // NaN stands for what is not known yet; neither is finite.
             self.ln[child as usize] = if ln.is_nan() { f32::NEG_INFINITY } else { ln };
             let next = plan.unit[child as usize];
-            if self.recurrent && next != NONE {
+            if leads_on && next != NONE {
                 born.push(next);
             }
         }

@@ -21,6 +21,8 @@ struct Hash {
     window: Option<usize>,
     /// Whether it answers again from a state.
     answers: bool,
+    /// Calls that were asked for answers: passes over an output layer.
+    passes: usize,
 }
 
 fn feed(state: u64, token: u32) -> u64 {
@@ -57,6 +59,7 @@ impl StepKernel for Hash {
         let count = wanted.offsets.len() - 1;
         self.rows += count as u64;
         self.largest = self.largest.max(count);
+        self.passes += usize::from(!wanted.tokens.is_empty());
         if rows.tokens.contains(&POISON) {
             return Err(Error::Internal("poison".into()));
         }
@@ -83,6 +86,7 @@ impl StepKernel for Hash {
         if !self.answers {
             return None;
         }
+        self.passes += usize::from(!wanted.tokens.is_empty());
         for (row, &state) in states.iter().enumerate() {
             let range = wanted.offsets[row] as usize..wanted.offsets[row + 1] as usize;
             for (out, &token) in out[range.clone()].iter_mut().zip(&wanted.tokens[range]) {
@@ -98,7 +102,7 @@ fn scheduler(rows: usize, alone: bool, window: Option<usize>) -> Scheduler<Hash>
 }
 
 fn with_answers(rows: usize, alone: bool, window: Option<usize>, answers: bool) -> Scheduler<Hash> {
-    let kernel = Hash { states: Vec::new(), rows: 0, largest: 0, window, answers };
+    let kernel = Hash { states: Vec::new(), rows: 0, largest: 0, window, answers, passes: 0 };
     Scheduler::new(kernel, "hash", &Limits { rows, step_time: None, alone, threads: 1 })
 }
 
@@ -421,4 +425,54 @@ fn boundaries_are_asked_for_where_words_end() {
     };
     let after = |tokens: &[u32]| answer(tokens.iter().fold(1, |state, &token| feed(state, token)), BOUNDARY);
     assert_eq!(boundary, [after(&[BOS]), 0.0, after(&[BOS, 1, 2]), 0.0]);
+}
+
+/// A small step computes states only; what is asked after it is answered with what is asked after others.
+#[test]
+fn small_steps_are_answered_together() {
+    // Two histories a step, forty steps deep.
+    let lists: Vec<Vec<u32>> = (0..2).map(|list| (0..40).map(|at| 200 + list * 50 + at).collect()).collect();
+    let trie = trie(&lists);
+    let mut scheduler = with_answers(128, false, None, true);
+    let slot = scheduler.submit(job(&trie)).unwrap();
+    assert_eq!(finish(&mut scheduler, slot), plain(&trie, 1, None));
+    // One pass for all 79 histories.
+    assert_eq!((scheduler.kernel.rows, scheduler.kernel.passes), (79, 1));
+    scheduler.release(slot);
+    assert!(all_given_back(&scheduler));
+
+    // Bounded: 64 wait at most, and with deadlines every step is answered by itself.
+    let long: Vec<u32> = (0..300).map(|at| 500 + at).collect();
+    let deep = self::trie(&[long]);
+    let slot = scheduler.submit(job(&deep)).unwrap();
+    assert_eq!(finish(&mut scheduler, slot), plain(&deep, 1, None));
+    assert_eq!(scheduler.kernel.passes, 1 + 300usize.div_ceil(128));
+    let mut scheduler = with_answers(128, false, None, true);
+    scheduler.limits.step_time = Some(std::time::Duration::from_secs(1));
+    let slot = scheduler.submit(job(&trie)).unwrap();
+    assert_eq!(finish(&mut scheduler, slot), plain(&trie, 1, None));
+    assert_eq!(scheduler.kernel.passes, 40);
+}
+
+/// Who leaves while it waits for answers is forgotten, also when another has its slot.
+#[test]
+fn a_job_cancelled_before_its_answers_leaves_nothing() {
+    let lists = [vec![1, 2, 3, 4], vec![1, 5, 6, 7]];
+    let (first, second) = (trie(&lists), trie(&[vec![8, 9, 3]]));
+    for released in [false, true] {
+        let mut scheduler = with_answers(128, false, None, true);
+        let slot = scheduler.submit(job(&first)).unwrap();
+        scheduler.step().unwrap();
+        scheduler.step().unwrap();
+        scheduler.cancel(slot);
+        if released {
+            scheduler.release(slot);
+        }
+        let next = scheduler.submit(job(&second)).unwrap();
+        assert_eq!(next == slot, released);
+        assert_eq!(finish(&mut scheduler, next), plain(&second, 1, None));
+        scheduler.release(next);
+        scheduler.release(slot);
+        assert!(all_given_back(&scheduler));
+    }
 }

@@ -29,6 +29,7 @@ impl CellKernel {
     /// If the system has no more threads.
     pub fn new(lm: Arc<str>, signature: Arc<Signature>, stack: Arc<Stack>, threads: usize) -> Result<Self> {
         let (arena, crew) = (Arena::new(&stack), Crew::new(threads)?);
+        stack.join();
         Ok(Self { lm, signature, stack, arena, scratch: Scratch::default(), crew })
     }
 
@@ -46,6 +47,12 @@ impl CellKernel {
 
     fn fail(&self, what: String) -> Error {
         Error::Inference { lm: self.lm.to_string(), what }
+    }
+}
+
+impl Drop for CellKernel {
+    fn drop(&mut self) {
+        self.stack.leave();
     }
 }
 

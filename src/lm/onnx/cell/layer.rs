@@ -204,7 +204,8 @@ impl Epilogue for Update<'_> {
             match self.layer.kind {
                 Kind::Lstm => {
                     let peepholes = self.layer.peepholes.get(self.panel);
-                    let (_, cell) = halves(&self.states[from..from + size]);
+                    let mut cell = [0.0; 8];
+                    cell.copy_from_slice(&self.states[from + 8..from + 16]);
                     let (hidden, cell) = lstm::<FUSED>(products, &cell, peepholes);
                     self.states[to..to + 8].copy_from_slice(&hidden);
                     self.states[to + 8..to + 16].copy_from_slice(&cell);
@@ -269,8 +270,4 @@ fn gru<const FUSED: bool>(gates: &[f32; PANEL], old: &[f32; 8]) -> [f32; 8] {
         new[unit] = add::<FUSED>(open[unit], old[unit] - new[unit], new[unit]);
     }
     new
-}
-
-fn halves(state: &[f32]) -> ([f32; 8], [f32; 8]) {
-    (std::array::from_fn(|unit| state[unit]), std::array::from_fn(|unit| state[8 + unit]))
 }

@@ -32,8 +32,8 @@ pub use kernel::CellKernel;
 pub use recognise::{Recognised, recognise};
 pub use stack::Stack;
 
-use layer::{Kind, Weights};
-use table::Embedding;
+use layer::Kind;
+use table::{Embedding, Room};
 use weights::Reader;
 
 /// Whether layers are run faster here than by ONNX Runtime, on this processor.
@@ -55,15 +55,11 @@ pub fn pack(
     let reader = Reader::new(source, graph, model).map_err(text)?;
     let tokens = signature.vocab_size;
     let top = model.layers.last().map_or(0, |layer| layer.size);
-    let matrix = reader.values(&model.matrix).map_err(text)?;
+    let matrix = reader.bands(&model.matrix, tokens, model.by_token).map_err(text)?;
     let bias = model.bias.as_ref().map(|bias| reader.values(bias)).transpose().map_err(text)?;
-    if matrix.len() != tokens * top || bias.as_ref().is_some_and(|bias| bias.len() != tokens) {
+    if matrix.width() != Some(top) || bias.as_ref().is_some_and(|bias| bias.len() != tokens) {
         return Err(misfit());
     }
-    let weight = |token: usize, k: usize| match model.by_token {
-        true => matrix[token * top + k],
-        false => matrix[k * tokens + token],
-    };
     let mut is_start = vec![false; tokens];
     starts.iter().for_each(|&token| is_start[token as usize] = true);
     let bias = |token: usize| bias.as_ref().map_or(0.0, |bias| bias[token]);
@@ -71,8 +67,9 @@ pub fn pack(
     let widest = model.layers.iter().map(|layer| layer.size).max().unwrap_or(0).next_multiple_of(32) * 2;
     let tiles = Tiles::of(precision, widest)
         .ok_or_else(|| format!("in {precision} this processor is no faster than in f32"))?;
+    let weight = |token: usize, k: usize| matrix.weight(token, k);
     let head = Head::pack_for(tiles, top, tokens, weight, bias, |token| is_start[token]);
-    drop(matrix);
+    matrix.finish().map_err(text)?;
     let tied = model.by_token && model.embedding == model.matrix;
     let (embedding, width) = if tied {
         (Embedding::Tied, top)
@@ -84,17 +81,24 @@ pub fn pack(
             return Err(misfit());
         }
         values.truncate(tokens * width);
+        values.shrink_to_fit();
         (Embedding::Own(values), width)
     };
-    let mut layers: Vec<Weights> = Vec::with_capacity(model.layers.len());
-    for names in &model.layers {
-        let below = layers.last().map_or(width, |layer| layer.size);
-        layers.push(reader.layer(names, below).map_err(text)?);
-    }
-    let file =
-        graph.bytes + graph.external.iter().filter_map(|part| u64::try_from(part.length?).ok()).sum::<u64>();
-    let bytes = usize::try_from(file).unwrap_or(usize::MAX).saturating_mul(3) / 2 + SPARE;
-    Ok(Stack::new(tiles, &layers, embedding, tokens, head, bytes))
+    let below = std::iter::once(width).chain(model.layers.iter().map(|layer| layer.size));
+    let layers = model.layers.iter().zip(below);
+    let layers = layers.map(|(names, below)| reader.layer(names, below).map_err(text));
+    Stack::new(tiles, layers, embedding, tokens, head, room(graph, tiles))
+}
+
+/// What the first layer's table may take. A session of ONNX Runtime would hold the weights once and half
+/// of them again; here all workers share them, so that there is room beside.
+fn room(graph: &Graph, tiles: Tiles) -> Room {
+    let external = graph.external.iter().filter_map(|part| u64::try_from(part.length?).ok());
+    let stored = usize::try_from(graph.bytes + external.sum::<u64>()).unwrap_or(usize::MAX);
+    let numbers = usize::try_from(graph.parameters().saturating_mul(4)).unwrap_or(usize::MAX);
+    // In fewer bits, the output layer is there twice.
+    let first = if tiles.is_reduced() { stored / 4 } else { stored / 2 };
+    Room { first, further: stored.max(numbers) }
 }
 
 /// Rows of the embedding, which may have more than there are tokens.
@@ -122,6 +126,3 @@ pub fn finding(stack: &Stack, precision: Precision, difference: f64) -> Finding 
         why: format!("scores stay within {difference:.0e} a token"),
     }
 }
-
-/// What the table of the first layer may take of memory beside one and a half times the model's size.
-const SPARE: usize = 16 << 20;

@@ -34,7 +34,7 @@ pub struct Names {
 /// A tensor that no input changes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Constant {
-    /// A float32 weight of the file.
+    /// A float32 weight of the file, or one of 16 bits that is used as float32.
     Stored(String),
     /// Made of weights: converted, scaled, put together.
     Made(String),
@@ -121,13 +121,8 @@ fn output<'a>(walk: &Walk<'a>, scores: &str) -> Result<(&'a str, Constant, bool,
             let name = node.input.get(1).ok_or_else(other)?;
             let turned = flag("transB") != 0;
             // A weight that is turned before it is multiplied need not be.
-            let (matrix, turned) = match walk.weight(name) {
-                Some((weight, again)) if weight.dtype == Dtype::FLOAT && weight.dims.len() == 2 => {
-                    (Constant::Stored(weight.name.clone()), turned != again)
-                }
-                _ => (constant(walk, name)?, turned),
-            };
-            return Ok((first, matrix, turned, bias));
+            let (name, again) = upright(walk, name);
+            return Ok((first, constant(walk, name)?, turned != again, bias));
         }
         let next = match op {
             "Add" => {
@@ -191,9 +186,33 @@ fn layer(walk: &Walk<'_>, node: &proto::Node, signature: &Signature) -> Result<N
     Ok(Names { kind, size, w, r, b: weight(3)?, p })
 }
 
+/// A matrix before it is transposed, and whether it is.
+fn upright<'a>(walk: &Walk<'a>, name: &'a str) -> (&'a str, bool) {
+    let (mut name, mut turned) = (name, false);
+    for _ in 0..MOST_STEPS {
+        let Some(node) = walk.maker(name) else { break };
+        let swaps = attribute(node, "perm").is_none_or(|perm| perm.ints == [1, 0]);
+        match (&*node.op_type, node.input.first()) {
+            ("Transpose", Some(input)) if swaps => (name, turned) = (input, !turned),
+            ("Identity", Some(input)) => name = input,
+            _ => break,
+        }
+    }
+    (name, turned)
+}
+
+/// Whether a value is converted to float32.
+fn is_float(walk: &Walk<'_>, name: &str) -> bool {
+    let to = walk.maker(name).filter(|node| node.op_type == "Cast").and_then(|node| attribute(node, "to"));
+    to.is_some_and(|to| to.i == i64::from(Dtype::FLOAT.0))
+}
+
 fn constant(walk: &Walk<'_>, name: &str) -> Result<Constant, String> {
     match walk.weight(name) {
         Some((weight, false)) if weight.dtype == Dtype::FLOAT => Ok(Constant::Stored(weight.name.clone())),
+        Some((weight, false)) if weight.dtype == Dtype::FLOAT16 && is_float(walk, name) => {
+            Ok(Constant::Stored(weight.name.clone()))
+        }
         _ if walk.sources(name).is_empty() && walk.maker(name).is_some() => {
             Ok(Constant::Made(name.to_owned()))
         }

@@ -3,7 +3,7 @@
 use super::super::head::{self, Head, Norm};
 use super::super::product::{Crew, PIECE, Panel, Rows, Tiles};
 use super::layer::{Kind, Layer, Update, Weights};
-use super::table::{Embedding, Table};
+use super::table::{Embedding, Room, Table};
 use crate::lm::{self, Wanted};
 
 /// A recurrent language model, packed; immutable but for its table, shared by all workers.
@@ -36,22 +36,43 @@ pub struct Scratch {
 }
 
 impl Stack {
-    /// Packs a model. `embedding` has a vector for each token that may come, `head` weights for each token
-    /// that may be wanted; `bytes` bounds the first layer's table.
+    /// Packs a model. `weights` are its layers' from below, each read when it is its turn; `embedding` has a
+    /// vector for each token that may come, `head` weights for each token that may be wanted; `room` bounds
+    /// the first layer's table.
+    ///
+    /// # Errors
+    /// Those of `weights`, or that there are none.
     pub fn new(
         tiles: Tiles,
-        weights: &[Weights],
+        weights: impl IntoIterator<Item = Result<Weights, String>>,
         embedding: Embedding,
         tokens: usize,
         head: Head,
-        bytes: usize,
-    ) -> Self {
-        let mut layers: Vec<Layer> = Vec::with_capacity(weights.len());
+        room: Room,
+    ) -> Result<Self, String> {
+        let mut layers: Vec<Layer> = Vec::new();
+        let (mut embedding, mut table) = (Some(embedding), None);
         for weights in weights {
-            let below = layers.last().map_or(0, |layer| layer.bias.len() * layer.kind.units());
+            let mut weights = weights?;
+            if let Some(embedding) = embedding.take() {
+                table = Some(Table::new(tiles.exact(), &weights, embedding, tokens, room));
+                // No second copy longer than there must be one.
+                weights.w = Vec::new();
+            }
+            let below = layers.last().map_or(0, |layer: &Layer| layer.bias.len() * layer.kind.units());
             layers.push(weights.pack(tiles, below, layers.is_empty()));
         }
-        Self { table: Table::new(tiles.exact(), &weights[0], embedding, tokens, bytes), layers, head }
+        Ok(Self { table: table.ok_or("it has no layers")?, layers, head })
+    }
+
+    /// Says that one worker more uses the model.
+    pub fn join(&self) {
+        self.table.join();
+    }
+
+    /// Says that one worker less does.
+    pub fn leave(&self) {
+        self.table.leave();
     }
 
     /// Layers from below: which cell and how many units.

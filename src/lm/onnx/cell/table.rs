@@ -14,8 +14,19 @@ pub struct Table {
     bias: Vec<Panel>,
     embedding: Embedding,
     known: Vec<OnceLock<Box<[Panel]>>>,
-    /// How many more may be kept.
-    left: AtomicUsize,
+    /// How many are kept.
+    kept: AtomicUsize,
+    workers: AtomicUsize,
+    room: Room,
+}
+
+/// What a table may take of memory, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Room {
+    /// With one worker.
+    pub first: usize,
+    /// For each further one: as many workers need more tokens, and share the weights.
+    pub further: usize,
 }
 
 /// Where the vectors of tokens are.
@@ -30,10 +41,9 @@ pub enum Embedding {
 pub type Fresh = Vec<(u32, Box<[Panel]>)>;
 
 impl Table {
-    /// An empty table of the first layer's products for `tokens` tokens, of which it keeps at most `bytes`.
-    pub fn new(tiles: Tiles, first: &Weights, embedding: Embedding, tokens: usize, bytes: usize) -> Self {
+    /// An empty table of the first layer's products for `tokens` tokens.
+    pub fn new(tiles: Tiles, first: &Weights, embedding: Embedding, tokens: usize, room: Room) -> Self {
         let panels = first.panels();
-        let row = panels * size_of::<Panel>();
         let rows = first.rows();
         let weight = |output: usize, column| first.of_input(rows[output].0, column);
         Self {
@@ -41,8 +51,27 @@ impl Table {
             bias: panel_by_panel(panels, |output| first.bias(rows[output])),
             embedding,
             known: std::iter::repeat_with(OnceLock::new).take(tokens).collect(),
-            left: AtomicUsize::new(bytes / row.max(1)),
+            kept: AtomicUsize::new(0),
+            workers: AtomicUsize::new(0),
+            room,
         }
+    }
+
+    /// Says that one worker more uses it.
+    pub fn join(&self) {
+        self.workers.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Says that one worker less does. What is kept already stays.
+    pub fn leave(&self) {
+        self.workers.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// How many products may be kept.
+    fn most(&self) -> usize {
+        let further = self.workers.load(Ordering::Relaxed).saturating_sub(1);
+        let bytes = self.room.first.saturating_add(self.room.further.saturating_mul(further));
+        bytes / (self.bias.len() * size_of::<Panel>()).max(1)
     }
 
     /// Bytes of the weights, without what is computed later.
@@ -75,14 +104,14 @@ impl Table {
         crew.share(products.chunks_exact_mut(missing.len()).enumerate(), |(panel, out)| {
             self.matrix.run(panel, rows, &mut Keep { bias: &self.bias[panel], out });
         });
-        let mut fresh = Fresh::new();
+        let (mut fresh, most) = (Fresh::new(), self.most());
         for (row, &token) in missing.iter().enumerate() {
             let panels = (0..self.bias.len()).map(|panel| products[panel * missing.len() + row]).collect();
-            let room = |left: usize| left.checked_sub(1);
-            if self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_ok() {
+            let room = |kept: usize| (kept < most).then_some(kept + 1);
+            if self.kept.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_ok() {
                 // Another worker may have been faster, with the same bits: then there is room for one more.
                 if self.known[token as usize].set(panels).is_err() {
-                    self.left.fetch_add(1, Ordering::Relaxed);
+                    self.kept.fetch_sub(1, Ordering::Relaxed);
                 }
             } else {
                 fresh.push((token, panels));

@@ -4,7 +4,7 @@ use super::super::head::Head;
 use super::super::product::{Crew, Tiles};
 use super::layer::{Kind, Weights};
 use super::stack::{Arena, Scratch, Stack};
-use super::table::Embedding;
+use super::table::{Embedding, Room};
 use crate::lm::{BOUNDARY, Rows, Wanted};
 
 /// Numbers that look random, between -1 and 1 (xorshift).
@@ -77,7 +77,9 @@ impl Model {
         let weight = |token: usize, k: usize| self.matrix[token * size + k];
         let head = Head::pack_for(tiles, size, self.tokens, weight, |token| self.bias[token], starts);
         let embedding = Embedding::Own(self.embedding.clone());
-        Stack::new(tiles, &self.layers, embedding, self.tokens, head, table)
+        let room = Room { first: table, further: 0 };
+        let layers = self.layers.iter().cloned().map(Ok);
+        Stack::new(tiles, layers, embedding, self.tokens, head, room).unwrap()
     }
 
     /// ln p of each token, then of the starts, after each step over `ids`.

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::super::graph::{Dtype, Edit, Graph, values_in};
+use super::super::bands::{Bands, Numbers};
+use super::super::graph::{Dtype, Edit, Graph, Stored, outline};
 use super::super::proto;
 use super::super::session::{self, Source};
 use super::layer::Weights;
@@ -12,7 +13,8 @@ use crate::{Error, Result};
 /// Reads weights: those that the file stores from there, those that are made of others from ONNX Runtime.
 pub struct Reader<'a> {
     source: &'a Source,
-    file: Vec<u8>,
+    /// All of the file but its large weights.
+    outline: Vec<u8>,
     made: BTreeMap<String, Vec<f32>>,
 }
 
@@ -33,8 +35,8 @@ impl<'a> Reader<'a> {
         made.sort_unstable();
         made.dedup();
         let values = if made.is_empty() { Vec::new() } else { run(source, graph, &made)? };
-        let file = std::fs::read(&source.path).map_err(|e| Error::io(&source.path, e))?;
-        Ok(Self { source, file, made: made.into_iter().zip(values).collect() })
+        let outline = outline(&source.path)?;
+        Ok(Self { source, outline, made: made.into_iter().zip(values).collect() })
     }
 
     /// The numbers of one weight.
@@ -43,9 +45,21 @@ impl<'a> Reader<'a> {
     /// If they are damaged or missing.
     pub fn values(&self, constant: &Constant) -> Result<Vec<f32>> {
         match constant {
-            Constant::Stored(name) => values_in(&self.file, &self.source.path, name),
+            Constant::Stored(name) => Stored::new(&self.outline, &self.source.path, name)?.all(),
             Constant::Made(name) => Ok(self.made.get(name).cloned().unwrap_or_default()),
         }
+    }
+
+    /// A matrix with `tokens` rows, or columns if not `by_token`, to be read in bands of tokens.
+    ///
+    /// # Errors
+    /// If it is damaged or missing.
+    pub fn bands(&self, constant: &Constant, tokens: usize, by_token: bool) -> Result<Bands<'_>> {
+        let numbers = match constant {
+            Constant::Stored(name) => Numbers::Stored(Stored::new(&self.outline, &self.source.path, name)?),
+            Constant::Made(name) => Numbers::Made(self.made.get(name).map_or(&[], |values| &values[..])),
+        };
+        Ok(Bands::new(numbers, tokens, by_token))
     }
 
     /// A layer's weights, for `input` numbers below.

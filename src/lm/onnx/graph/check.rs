@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Component, Path};
 
-use super::{External, proto, walk};
+use super::{External, outline, proto, walk};
 use crate::{Error, Result};
 
 /// Weight files must lie in the model's directory, links resolved, and be as long as the model says.
@@ -54,13 +54,13 @@ pub fn weights(path: &Path, model: &[u8]) -> Result<()> {
     for graph in graphs {
         let tensors = proto::Fields(graph).filter(|&(tag, _)| tag == 5).filter_map(|(_, body)| body);
         for tensor in tensors {
-            weight(tensor).map_err(|what| Error::model(path, what))?;
+            weight(path, tensor).map_err(|what| Error::model(path, what))?;
         }
     }
     Ok(())
 }
 
-fn weight(tensor: &[u8]) -> Result<(), String> {
+fn weight(path: &Path, tensor: &[u8]) -> Result<(), String> {
     use prost::Message;
     // Packed or not, prost reads the dimensions; it skips the values.
     let summary = proto::TensorProto::decode(tensor).map_err(|_| "a damaged weight")?;
@@ -69,8 +69,14 @@ fn weight(tensor: &[u8]) -> Result<(), String> {
     let Some(count) = count.filter(|&count| count <= MOST_NUMBERS) else {
         return Err(format!("weight `{named}` has dimensions {:?}; export the model again", summary.dims));
     };
-    let raw = proto::Fields(tensor).find_map(|(tag, body)| body.filter(|_| tag == 9)).map(<[u8]>::len);
-    let Some(raw) = raw.filter(|_| External::of(&summary).is_none()) else { return Ok(()) };
+    let raw = match External::of(&summary) {
+        None => proto::Fields(tensor).find_map(|(tag, body)| body.filter(|_| tag == 9)).map(<[u8]>::len),
+        Some(part) if outline::is_own(path, &part) => {
+            part.length.and_then(|length| usize::try_from(length).ok())
+        }
+        Some(_) => None,
+    };
+    let Some(raw) = raw else { return Ok(()) };
     let bits = match summary.data_type {
         1 | 6 | 12 => 32,
         2 | 3 | 9 | 17..=20 => 8,

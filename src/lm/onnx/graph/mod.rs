@@ -1,6 +1,7 @@
 //! What a model file says about itself, read before ONNX Runtime sees it.
 
 mod check;
+mod outline;
 pub mod rewrite;
 mod types;
 mod values;
@@ -12,8 +13,9 @@ use std::path::{Path, PathBuf};
 
 use prost::Message;
 
+pub use outline::{filled, outline, place};
 pub use types::{Dim, Dtype, Value, Weight};
-pub use values::{values, values_in};
+pub use values::{Stored, values};
 pub use walk::{Ending, Projection, Walk, attribute};
 pub use wire::{Edit, apply};
 
@@ -54,7 +56,7 @@ pub struct Graph {
 }
 
 impl Graph {
-    /// Reads the summary of the model at `path`. The weights are not copied.
+    /// Reads the summary of the model at `path`. Large weights are left where they are.
     ///
     /// # Errors
     /// If the file cannot be read, is no ONNX model or damaged, is over the size limits, or
@@ -71,8 +73,8 @@ impl Graph {
                 got: size.len(),
             });
         }
-        let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
-        let graph = Self::parse(path, &bytes)?;
+        let bytes = outline(path)?;
+        let graph = Self { bytes: size.len(), ..Self::parse(path, &bytes)? };
         check::weights(path, &bytes)?;
         check::external(path, &graph.external)?;
         Ok(graph)
@@ -130,6 +132,7 @@ impl Graph {
         for function in &model.functions {
             summary.count(&function.node);
         }
+        summary.external.retain(|part| !outline::is_own(path, part));
         summary.external.sort();
         summary.external.dedup();
         check::operators(&summary.ops, &model.functions).map_err(|what| fail(&what))?;

@@ -57,19 +57,22 @@ impl<'a> Walk<'a> {
         self.makers.get(value).map(|&at| &self.graph.nodes[at])
     }
 
-    /// The initialiser behind a value, through what does not change its numbers. `true` if it is
-    /// transposed on the way.
+    /// The initialiser behind a value, through what does not change its numbers, or makes real ones of
+    /// integers. `true` if it is transposed on the way.
     pub fn weight(&self, value: &str) -> Option<(&'a Weight, bool)> {
-        let mut turned = false;
+        let (mut turned, mut scaled) = (false, false);
         let mut value = value;
         for _ in 0..MOST_STEPS {
-            if let Some(weight) = self.weights.get(value) {
-                return Some((weight, turned));
+            if let Some(&weight) = self.weights.get(value) {
+                return Some((weight, turned)).filter(|_| !scaled || !weight.dtype.is_float());
             }
             let node = self.maker(value)?;
             match &*node.op_type {
                 "Identity" | "Cast" | "DequantizeLinear" => {}
                 "Transpose" => turned = !turned,
+                "Mul" if node.input.get(1).is_some_and(|scale| self.weights.contains_key(&**scale)) => {
+                    scaled = true;
+                }
                 _ => return None,
             }
             value = node.input.first()?;

@@ -1,5 +1,6 @@
 //! The threads of one step: they wait between steps, and a step is divided among them.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crate::{Error, Result};
@@ -34,7 +35,8 @@ impl Crew {
 
     /// Works on all items, on each once, whoever comes first.
     pub fn share<T: Send>(&self, items: impl Iterator<Item = T> + Send, work: impl Fn(T) + Sync) {
-        let Some(helpers) = &self.helpers else { return items.for_each(work) };
+        let single = items.size_hint().1.is_some_and(|most| most < 2);
+        let Some(helpers) = self.helpers.as_ref().filter(|_| !single) else { return items.for_each(work) };
         let items = Mutex::new(items);
         let next = || items.lock().unwrap_or_else(PoisonError::into_inner).next();
         let all = || {
@@ -42,11 +44,25 @@ impl Crew {
                 work(item);
             }
         };
+        let busy = AtomicUsize::new(helpers.current_num_threads());
         helpers.in_place_scope(|scope| {
             for _ in 0..helpers.current_num_threads() {
-                scope.spawn(|_| all());
+                scope.spawn(|_| {
+                    all();
+                    busy.fetch_sub(1, Ordering::Release);
+                });
             }
             all();
+            // The others are about to end too: going to sleep and being woken takes longer than their last item.
+            for _ in 0..SPINS {
+                if busy.load(Ordering::Acquire) == 0 {
+                    break;
+                }
+                std::hint::spin_loop();
+            }
         });
     }
 }
+
+/// Some tens of microseconds.
+const SPINS: usize = 1000;

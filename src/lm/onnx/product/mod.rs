@@ -57,6 +57,9 @@ pub struct Rows {
     reduced: reduced::Rows,
 }
 
+/// To copy fewer rows takes less time than to wake another thread for it.
+const WORTH_SHARING: usize = 48;
+
 /// Rows are read in pieces of so many numbers.
 pub const PIECE: usize = 8;
 
@@ -208,6 +211,8 @@ impl Rows {
         if let Weights::Reduced(matrix) = &matrix.weights {
             return self.reduced.pack(matrix, count, crew, piece);
         }
+        let few = Crew::alone();
+        let crew = if count < WORTH_SHARING { &few } else { crew };
         self.values.resize(count * matrix.width, 0.0);
         let mut left = &mut self.values[..];
         let blocks = matrix.tiles().blocks(count).map(|block| {

@@ -66,6 +66,32 @@ fn layers_of_every_exporter_are_run_here_and_no_others() {
     assert!(!own.contains(&"lstm-fp16") && !own.contains(&"espnet-transformer"));
 }
 
+/// Weights stored in fewer bits run here as any others: against float64 arithmetic on what is left of them.
+#[test]
+fn models_stored_in_fewer_bits_are_run_here() {
+    if !runtime_or_skip("models_stored_in_fewer_bits_are_run_here") || !cell::pays() {
+        return;
+    }
+    for name in ["tiny-lstm-fp16", "tiny-lstm-int8", "tiny-bpe-fp16", "tiny-bpe-int8"] {
+        let (own, runtime) = both(&fixture(name));
+        assert!(own.stack.is_some() && runtime.stack.is_none(), "{name}: {:?}", own.signature().findings);
+        let cases = expected(name);
+        let sentences: Vec<&[u32]> = cases.iter().map(|(ids, _)| &ids[..]).collect();
+        let bos = own.signature().bos;
+        for lm in [&own, &runtime] {
+            let scores = score(&mut *lm.kernel(1).unwrap(), bos, &sentences);
+            for (ln, expected) in scores.iter().flatten().zip(cases.iter().flat_map(|(_, logs)| logs)) {
+                let near = 2e-6 * (1.0 + expected.abs() / 10.0);
+                assert!((f64::from(*ln) - expected).abs() <= near, "{name}: {ln}, not {expected}");
+            }
+        }
+        // An output matrix that is the embedding is no second copy here either.
+        let (plain, _) = both(&fixture(&name[..name.len() - 5]));
+        let bytes = [&own, &plain].map(|lm| lm.stack.as_ref().unwrap().bytes());
+        assert_eq!(bytes[0], bytes[1], "{name}");
+    }
+}
+
 #[test]
 fn here_or_in_onnx_runtime_steps_give_the_same() {
     if !runtime_or_skip("here_or_in_onnx_runtime_steps_give_the_same") {

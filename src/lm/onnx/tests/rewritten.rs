@@ -109,8 +109,12 @@ fn a_graph_cut_before_its_output_layer_lacks_that_layer_alone() {
         let size = case.json["vocab_size"].as_u64().unwrap() as usize;
         let width = matrix.len() / size;
         let plan = Plan { device: Device::Cpu, threads: 1, half: graph.half, tf32: false };
-        let source =
-            Source { path: case.path.clone(), edits: Vec::new(), external: !graph.external.is_empty() };
+        let source = Source {
+            path: case.path.clone(),
+            edits: Vec::new(),
+            external: !graph.external.is_empty(),
+            mapped: false,
+        };
         let length = signature.tokens.length.unwrap_or(3);
         let ids: Vec<i64> = (0..length as i64).map(|at| 2 + at % 7).collect();
         let states: Vec<Vec<f32>> = signature.states.iter().map(|state| vec![0.0; state.size()]).collect();
