@@ -21,7 +21,7 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
 pub use input::{Lists, Stop};
 
 use crate::consensus::{Calibration, Decision};
-use crate::formats::{Answer, Chunk, Envelope, Format, Given, Kept, OwnNames, Reader, References};
+use crate::formats::{Answer, Chunk, Envelope, Format, Given, Kept, Reader, References};
 use crate::lines::{Lines, MAX_LINE_BYTES};
 use crate::pool::{Outcome, Outputs, Pool, PoolOptions, RecvError, Submitter};
 use crate::rescorer::Rescorer;
@@ -179,7 +179,7 @@ pub fn rescore(
     let Streams { input, earlier, output, output_name } = streams;
     let plan = Arc::new(Plan {
         rescorer: rescorer.clone(),
-        own: OwnNames::new(rescorer.names().cloned()),
+        own: rescorer.own_names(),
         nbest: options.nbest,
         explain: options.explain,
         decision: options.decision,

@@ -21,7 +21,6 @@ use super::messages::Messages;
 use super::models::{BestArgs, ModelArgs};
 use super::rescore::jobs;
 use crate::config::{Config, Kind};
-use crate::formats::OwnNames;
 use crate::nbest::{Hypothesis, Utterance};
 use crate::{Error, Result};
 
@@ -85,8 +84,8 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
         messages.say(&format!("warning: {warning}"));
     }
     let mut utterances = Vec::new();
-    let own = OwnNames::new(rescorer.names().cloned());
-    lists::each(&arguments.lists, &arguments.formats, own, messages, &mut |listed| {
+    let own = rescorer.own_names();
+    lists::each(&arguments.lists, &arguments.formats, Some(own), messages, &mut |listed| {
         let mut utterance = listed.record.utterance;
         if arguments.hypotheses > 0 {
             utterance.hypotheses.truncate(arguments.hypotheses);

@@ -321,6 +321,11 @@ impl ModelArgs {
 
     fn text(&self, config: &mut Config) -> Result<()> {
         for precision in &self.precision {
+            if !config.lm.iter().any(|lm| lm.kind() == Kind::Neural) {
+                return Err(Error::Config(format!(
+                    "--precision {precision}: there is no neural model, and others have no products; drop it"
+                )));
+            }
             let named = pair(precision).and_then(|(name, _)| config.lm.iter().find(|lm| lm.name == name));
             if named.is_some_and(|lm| lm.kind() != Kind::Neural) {
                 return Err(bad("--precision", precision, "the name of a neural model"));
@@ -478,6 +483,12 @@ mod tests {
         for wrong in ["int4", "x=int8", "b=8", "c=int8"] {
             assert!(precisions(&["--precision", wrong]).unwrap_err().to_string().contains(wrong));
         }
+    }
+
+    #[test]
+    fn precision_without_neural_models_is_refused() {
+        let error = parse(&["--ngram", "a.arpa", "--precision", "int8"]).models.config().unwrap_err();
+        assert!(error.to_string().contains("--precision int8: there is no neural model"), "{error}");
     }
 
     #[test]
