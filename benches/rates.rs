@@ -250,22 +250,22 @@ fn words(n: usize) -> String {
     )
 }
 
-/// The best of several passes, in MB a second of this thread's time.
+/// Passes until they have taken long enough to be told apart from the steps of the system's clock, in MB a
+/// second of this thread's time.
 fn rate(bytes: usize, least: Duration, mut pass: impl FnMut() -> Result<()>) -> Result<f64> {
-    let (mut best, mut spent) = (Duration::MAX, Duration::ZERO);
-    loop {
-        let (clock, began) = (Instant::now(), thread_time());
+    pass()?; // what is allocated once
+    let (clock, began) = (Instant::now(), thread_time());
+    for passes in 1.. {
         pass()?;
         let took = match (began, thread_time()) {
-            (Some(began), Some(ended)) => ended.saturating_sub(began),
+            (Some(began), Some(now)) => now.saturating_sub(began),
             _ => clock.elapsed(),
         };
-        best = best.min(took);
-        spent += took.max(Duration::from_nanos(1));
-        if spent >= least {
-            return Ok(bytes as f64 / 1e6 / best.as_secs_f64().max(1e-9));
+        if took >= least {
+            return Ok((bytes * passes) as f64 / 1e6 / took.as_secs_f64().max(1e-9));
         }
     }
+    Ok(0.0)
 }
 
 /// Processor time of this thread, where the system tells.

@@ -322,27 +322,38 @@ struct Line {
 /// hypotheses by rising slope.
 fn upper_envelope(totals: &[f64], slopes: &[f64], order: &[u32], envelope: &mut Vec<Line>) {
     envelope.clear();
-    for &at in order {
+    let mut lines = order.iter().map(|&at| {
         let (total, slope) = (totals[at as usize], slopes[at as usize]);
-        let start = loop {
-            let Some(top) = envelope.last() else {
-                break Some(f64::NEG_INFINITY);
-            };
-            if top.slope == slope {
+        Line { total, slope, start: f64::NEG_INFINITY, at }
+    });
+    // The last line of the envelope is kept apart: nearly every step asks for it.
+    let Some(mut top) = lines.next() else { return };
+    for mut line in lines {
+        loop {
+            if top.slope == line.slope {
                 // Parallel: the higher stays, of equal ones the first in the list.
-                if top.total > total || top.total == total && top.at < at {
-                    break None;
+                if top.total > line.total || top.total == line.total && top.at < line.at {
+                    break;
                 }
             } else {
-                let cross = (top.total - total) / (slope - top.slope);
+                let cross = (top.total - line.total) / (line.slope - top.slope);
                 if cross > top.start {
-                    break Some(cross);
+                    envelope.push(top);
+                    line.start = cross;
+                    top = line;
+                    break;
                 }
             }
-            envelope.pop();
-        };
-        envelope.extend(start.map(|start| Line { total, slope, start, at }));
+            match envelope.pop() {
+                Some(below) => top = below,
+                None => {
+                    top = line;
+                    break;
+                }
+            }
+        }
     }
+    envelope.push(top);
 }
 
 /// The middle of the widest run of intervals within `slack` of the least loss, and the loss there. Where the middle is itself a crossing, with its ties, the middle of the interval beside it.
