@@ -14,11 +14,12 @@ use beside::Beside;
 use measure::{Part, latency, one, throughput};
 
 use super::End;
+use super::best::BestArgs;
 use super::formats::FormatArgs;
 use super::lists;
 use super::memory;
 use super::messages::Messages;
-use super::models::{BestArgs, ModelArgs};
+use super::models::ModelArgs;
 use super::rescore::jobs;
 use crate::config::{Config, Kind};
 use crate::nbest::{Hypothesis, Utterance};
