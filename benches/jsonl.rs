@@ -1,5 +1,4 @@
-//! Reading and writing a record of 100 hypotheses, in bytes of input per second; for the other
-//! formats cutting the stream into records too.
+//! Reading and writing a record of 100 hypotheses, in bytes of input per second. All formats: `rates`.
 
 use std::fmt::Write;
 use std::hint::black_box;
@@ -7,11 +6,9 @@ use std::hint::black_box;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use secondpass::Name;
 use secondpass::formats::jsonl::{Reader, write};
-use secondpass::formats::{
-    Answer, Chunk, Format, Gained, Given, Kept, Names, OwnNames, Reader as AnyReader, Source,
-};
+use secondpass::formats::{Gained, OwnNames};
 
-criterion_group!(benches, jsonl, others);
+criterion_group!(benches, jsonl);
 criterion_main!(benches);
 
 fn jsonl(criterion: &mut Criterion) {
@@ -46,74 +43,6 @@ fn jsonl(criterion: &mut Criterion) {
             black_box(out.len())
         });
     });
-    group.finish();
-}
-
-fn others(criterion: &mut Criterion) {
-    let own = OwnNames::new(["rnnlm", "ngram"]);
-    let given = Given { beam_size: Some(100), ..Given::default() };
-    let mut reader = AnyReader::new(own, given.clone().into(), Default::default());
-    let order: Vec<_> = (0..100).rev().collect();
-    let gained = Gained { order: &order, ..Gained::default() };
-    let mut group = criterion.benchmark_group("formats");
-    for format in [
-        Format::Kaldi,
-        Format::Srilm,
-        Format::Nbest1,
-        Format::Moses,
-        Format::Nemo,
-        Format::Wenet,
-        Format::Cued,
-        Format::Pocketsphinx,
-        Format::Espnet1,
-        Format::Mlm,
-        Format::Hypo2trans,
-    ] {
-        let chunk = Chunk::line(line());
-        let mut record = reader.read(&chunk).unwrap();
-        let mut text = Vec::new();
-        if format == Format::Kaldi {
-            for (at, hypothesis) in record.utterance.hypotheses.iter().enumerate() {
-                text.extend_from_slice(
-                    format!("1272-128104-0000-{} {}\n", at + 1, hypothesis.text()).as_bytes(),
-                );
-            }
-        } else {
-            let envelope = format.envelope();
-            text.extend_from_slice(envelope.map_or("", |envelope| envelope.before).as_bytes());
-            let forward: Vec<_> = (0..100).collect();
-            let gained = Gained { order: &forward, ..gained };
-            Answer { format: Some(format), ..Answer::default() }
-                .write(&mut record, &chunk, &gained, &mut text)
-                .unwrap();
-            text.extend_from_slice(envelope.map_or("", |envelope| envelope.after).as_bytes());
-        }
-        group.throughput(Throughput::Bytes(text.len() as u64));
-        let open = || {
-            let input = Box::new(std::io::Cursor::new(text.clone()));
-            Source::open(input, Some(format), &given, &Names::default(), Kept::default()).unwrap()
-        };
-        group.bench_function(format!("{format} read"), |b| {
-            b.iter(|| {
-                let records = open().map(Result::unwrap).filter(Chunk::is_record);
-                records.map(|chunk| reader.read(&chunk).unwrap().utterance.hypotheses.len()).sum::<usize>()
-            });
-        });
-        let chunk = open().map(Result::unwrap).find(Chunk::is_record).unwrap();
-        let mut record = reader.read(&chunk).unwrap();
-        record.utterance.status = secondpass::Status::Ok;
-        for (at, hypothesis) in record.utterance.hypotheses.iter_mut().enumerate() {
-            hypothesis.total = -300.123_456_789 - at as f64;
-        }
-        let mut out = Vec::new();
-        group.bench_function(format!("{format} write"), |b| {
-            b.iter(|| {
-                out.clear();
-                Answer::default().write(&mut record, &chunk, &gained, &mut out).unwrap();
-                black_box(out.len())
-            });
-        });
-    }
     group.finish();
 }
 

@@ -14,7 +14,13 @@ mkdir -p "$cache"
 work=$(mktemp -d)
 summary=$(mktemp)
 trap 'rm -rf "$work" "$summary"' EXIT
-[[ $# -gt 0 ]] || set -- "$SECONDPASS_DATA"/nbest/*.jsonl
+if [[ $# = 0 ]]; then
+  : "${SECONDPASS_DATA:?name the lists, JSON Lines with references, or set this to a folder with nbest/*.jsonl}"
+  set -- "$SECONDPASS_DATA"/nbest/*.jsonl
+fi
+if [[ ! -x $program ]]; then
+  cargo build --release
+fi
 
 split() { # LISTS: two halves
   python3 - "$1" "$work" "${speakers[@]}" <<'PYTHON'
@@ -28,12 +34,8 @@ known = sorted({speaker(record) for record, _ in records} - {None})
 first = set(known[::2])
 with open(f"{folder}/a.jsonl", "w", encoding="utf-8") as a, open(f"{folder}/b.jsonl", "w", encoding="utf-8") as b:
     for number, (record, line) in enumerate(records):
-        # The mixture's score as one of the list's own: `tune` weighs those.
-        for hypothesis in record["hyps"]:
-            if "mix" in hypothesis.get("scores", {}):
-                hypothesis["scores"]["mixed"] = hypothesis["scores"]["mix"]
         half = speaker(record) in first if known else number // 50 % 2 == 0
-        (a if half else b).write(json.dumps(record, ensure_ascii=False) + "\n")
+        (a if half else b).write(line)
 PYTHON
 }
 
@@ -41,7 +43,7 @@ learn() { # FEATURES HALF [--force]: weights of that half
   local to="$work/$1.$2${3:-}.toml"
   if [[ ! -e $to ]]; then
     local options=()
-    [[ $1 != *,mixed ]] || options=(--no-words) # as the shipped weight was tuned
+    [[ $1 != *,mix ]] || options=(--no-words) # as the shipped weight was tuned
     "$program" tune --no-models --features "$1" "${options[@]}" "$work/$2.jsonl" "${speakers[@]}" "${@:3}" --quiet --write "$to"
   fi
   echo "$to"
@@ -143,10 +145,10 @@ for lists in "$@"; do
   row "with the n-gram" "$base,ngram" force "${best[@]}"
   row "with the LSTM" "$base,rnnlm" force "${best[@]}"
   row "with both" "$base,ngram,rnnlm" force "${best[@]}"
-  row "with both, mixed" "$base,mixed" force "${best[@]}"
-  row "with both, mixed, MBR" "$base,mixed" force --consensus mbr
-  row "with both, mixed, ROVER" "$base,mixed" force --consensus rover
-  row "as \`tune\` decides" "$base,mixed" free
+  row "with both, mixed" "$base,mix" force "${best[@]}"
+  row "with both, mixed, MBR" "$base,mix" force --consensus mbr
+  row "with both, mixed, ROVER" "$base,mix" force --consensus rover
+  row "as \`tune\` decides" "$base,mix" free
   row "oracle" "$base,ngram" force "${best[@]}"
   python3 - "$work/rows" "$name" >>"$summary" <<'PYTHON'
 import json, sys

@@ -22,7 +22,8 @@ pub use session::Session;
 pub use sheet::Sheet;
 pub use tail::{BestOnly, Tail};
 
-use crate::combine::{Combination, Formula};
+use crate::combine::{Combination, Formula, MIX};
+use crate::formats::OwnNames;
 use crate::lm::{Carry, Demand, LanguageModel, Limits, Work};
 use crate::nbest::{Name, Status, Utterance};
 use crate::tokens::{Markers, TextMap};
@@ -160,6 +161,12 @@ impl Rescorer {
         &self.shared.combination.own
     }
 
+    /// The same as a reader of lists has to know them.
+    pub fn own_names(&self) -> OwnNames {
+        let mixed = self.gained().iter().any(|name| &**name == MIX);
+        OwnNames::new(self.names().cloned()).mixed(mixed)
+    }
+
     /// The weights and the formula they make.
     pub fn combination(&self) -> &Combination {
         &self.shared.combination
@@ -237,16 +244,15 @@ impl Shared {
         let recipe = Recipe {
             guide: (0..self.lms.len()).find(|&at| sheet.readings[at].is_some() && !racing.contains(&at)),
             members: if mix_races { members.collect() } else { Vec::new() },
-            mix_weight: if mix_races { weight(crate::combine::MIX) } else { 0.0 },
+            mix_weight: if mix_races { weight(MIX) } else { 0.0 },
             unk_penalty: self.unk_penalty,
             racers,
         };
         if recipe.mix_weight == 0.0 && recipe.racers.iter().all(|racer| racer.1 == 0.0) {
             return Ok(None);
         }
-        let open = |name: &str| {
-            (mix_races && name == crate::combine::MIX) || racing.iter().any(|&at| *self.lms[at].name == *name)
-        };
+        let open =
+            |name: &str| (mix_races && name == MIX) || racing.iter().any(|&at| *self.lms[at].name == *name);
         let mut fixed = self.combination.totals(utterance, &formula, &open)?;
         // Unknown words cost a model's sum their penalty, whatever else the sum is.
         for &(lm, weight) in &recipe.racers {

@@ -14,14 +14,14 @@ use beside::Beside;
 use measure::{Part, latency, one, throughput};
 
 use super::End;
+use super::best::BestArgs;
 use super::formats::FormatArgs;
 use super::lists;
 use super::memory;
 use super::messages::Messages;
-use super::models::{BestArgs, ModelArgs};
+use super::models::ModelArgs;
 use super::rescore::jobs;
 use crate::config::{Config, Kind};
-use crate::formats::OwnNames;
 use crate::lm::onnx::graph::Graph;
 use crate::nbest::{Hypothesis, Utterance};
 use crate::{Error, Result};
@@ -86,8 +86,8 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
         messages.say(&format!("warning: {warning}"));
     }
     let mut utterances = Vec::new();
-    let own = OwnNames::new(rescorer.names().cloned());
-    lists::each(&arguments.lists, &arguments.formats, own, messages, &mut |listed| {
+    let own = rescorer.own_names();
+    lists::each(&arguments.lists, &arguments.formats, Some(own), messages, &mut |listed| {
         let mut utterance = listed.record.utterance;
         if arguments.hypotheses > 0 {
             utterance.hypotheses.truncate(arguments.hypotheses);

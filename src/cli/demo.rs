@@ -36,7 +36,7 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
     }
     let rescorer = arguments.models.builder(&config)?.build()?;
     let mut worker = rescorer.worker()?;
-    let mut utterances = list(OwnNames::new(rescorer.names().cloned()))?;
+    let mut utterances = list(rescorer.own_names())?;
     let formula = utterances.first().map(|utterance| rescorer.formula(utterance).to_string());
     let hypotheses: usize = utterances.iter().map(|utterance| utterance.hypotheses.len()).sum();
     let started = std::time::Instant::now();

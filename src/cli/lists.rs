@@ -19,20 +19,22 @@ pub struct Listed<'a> {
 }
 
 /// Calls `each` with every record of a file; what cannot be read is said and left out. Gives how many
-/// were.
+/// were. `own` are the features that will be computed for them; `None` where nothing is, so that no name
+/// in the lists can clash.
 ///
 /// # Errors
 /// If the file cannot be read, or `each` fails.
 pub fn each(
     path: &Path,
     formats: &FormatArgs,
-    own: OwnNames,
+    own: Option<OwnNames>,
     messages: &Messages,
     each: &mut dyn FnMut(Listed<'_>) -> Result<()>,
 ) -> Result<u64> {
     let (source, given, references) = formats.source(path, formats.kept(MAX_LINE_BYTES))?;
     let mut source = source;
-    let mut reader = Reader::new(own, given.clone(), references);
+    let computed = own.is_some();
+    let mut reader = Reader::new(own.unwrap_or_default(), given.clone(), references);
     let (mut left_out, mut first) = (0, true);
     for chunk in source.by_ref() {
         let chunk = chunk?;
@@ -41,7 +43,7 @@ pub fn each(
         }
         match read(&mut reader, &chunk) {
             Ok(record) => {
-                if let Some(name) = record.clash() {
+                if let Some(name) = record.clash().filter(|_| computed) {
                     return Err(Error::Config(format!(
                         "{}: the list has a feature `{name}` of its own, and so has this program; rename it, or the model \
                          (NAME=FILE)",

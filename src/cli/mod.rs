@@ -2,6 +2,7 @@
 
 mod atomic;
 mod bench;
+mod best;
 mod demo;
 mod doctor;
 mod eval;

@@ -9,7 +9,7 @@ use super::messages::Messages;
 use crate::combine::{MIX, Missing};
 use crate::config::{Config, Interpolate, Kind, LmConfig};
 use crate::lm::onnx::{Device, OnnxOptions, Precision, runtime};
-use crate::rescorer::{BestOnly, Builder};
+use crate::rescorer::Builder;
 use crate::{Error, Result};
 
 /// Models and how they are combined.
@@ -112,56 +112,6 @@ pub struct ModelArgs {
     pub deterministic: bool,
     #[arg(long, hide = true)]
     no_deterministic: bool,
-}
-
-/// Flags of those who want only the best hypothesis.
-#[derive(clap::Args, Debug, Clone)]
-pub struct BestArgs {
-    /// Only the winner is wanted: leave out what cannot change it
-    ///
-    /// Hypotheses are scored in the order of their chance to win, and given up when they have none. These
-    /// stand behind the winner in first-pass order, without a total.
-    #[arg(long, overrides_with = "no_best_only", help_heading = "Scoring")]
-    pub best_only: bool,
-    #[arg(long, hide = true)]
-    no_best_only: bool,
-    /// With --best-only: share of lists whose winner may differ from the one that all scores would give
-    ///
-    /// 0 is certain. Otherwise hypotheses are given up that are unlikely to win; how far that can be trusted
-    /// is said by the file that `tune --write` wrote, for its models and lists of the kind it saw.
-    #[arg(long, value_name = "SHARE", default_value_t = 0.0, help_heading = "Scoring")]
-    pub risk: f64,
-    /// With --best-only: histories of a list that are run side by side (0: as suits --risk)
-    ///
-    /// Small steps are slow, and large ones run what would not have been needed. Where the winner is certain it
-    /// is the same with any; what is known of a risk holds for the number that it was learnt with.
-    #[arg(long, value_name = "NUM", default_value_t = 0, hide_short_help = true, help_heading = "Limits")]
-    pub width: usize,
-}
-
-impl BestArgs {
-    /// What they say, with what `config` has learnt.
-    ///
-    /// # Errors
-    /// If there is a risk or a width without --best-only.
-    pub fn best_only(&self, config: &Config) -> Result<Option<BestOnly>> {
-        if !self.best_only {
-            if self.risk != 0.0 {
-                return Err(Error::config("--risk is about --best-only: add it"));
-            }
-            if self.width != 0 {
-                return Err(Error::config("--width is about --best-only: add it"));
-            }
-            return Ok(None);
-        }
-        let tail = config.tail.clone().unwrap_or_default();
-        let width = match self.width {
-            0 if self.risk == 0.0 => BestOnly::CERTAIN_WIDTH,
-            0 => BestOnly::default().width,
-            width => width,
-        };
-        Ok(Some(BestOnly { risk: self.risk, tail, width }))
-    }
 }
 
 /// `--interpolate`.
@@ -353,6 +303,11 @@ impl ModelArgs {
 
     fn text(&self, config: &mut Config) -> Result<()> {
         for precision in &self.precision {
+            if !config.lm.iter().any(|lm| lm.kind() == Kind::Neural) {
+                return Err(Error::Config(format!(
+                    "--precision {precision}: there is no neural model, and others have no products; drop it"
+                )));
+            }
             let named = pair(precision).and_then(|(name, _)| config.lm.iter().find(|lm| lm.name == name));
             if named.is_some_and(|lm| lm.kind() != Kind::Neural) {
                 return Err(bad("--precision", precision, "the name of a neural model"));
@@ -471,125 +426,4 @@ fn bad(flag: &str, given: &str, wanted: &str) -> Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::rescorer::Tail;
-    use clap::Parser;
-
-    #[derive(Parser)]
-    struct Command {
-        #[command(flatten)]
-        models: ModelArgs,
-        input: Option<String>,
-    }
-
-    fn parse(flags: &[&str]) -> Command {
-        Command::try_parse_from(std::iter::once(&"test").chain(flags)).unwrap()
-    }
-
-    #[test]
-    fn a_switch_does_not_take_the_input_for_its_value() {
-        let command = parse(&["--ngram", "a.arpa", "--strip-punctuation", "lists.jsonl"]);
-        assert_eq!(command.input.as_deref(), Some("lists.jsonl"));
-        assert_eq!(command.models.config().unwrap().lm[0].strip_punctuation, Some(true));
-        let models = parse(&["--ngram", "a.arpa", "--ngram", "b.arpa", "--strip-punctuation=ngram2"]).models;
-        let strip: Vec<_> = models.config().unwrap().lm.iter().map(|lm| lm.strip_punctuation).collect();
-        assert_eq!(strip, [None, Some(true)]);
-    }
-
-    #[test]
-    fn precision_is_of_all_neural_models_or_of_one() {
-        let precisions = |flags: &[&str]| {
-            let models = ["--rnnlm", "a=a.onnx", "--rnnlm", "b=b.onnx", "--ngram", "c=c.arpa"];
-            let config = parse(&[&models[..], flags].concat()).models.config();
-            config.map(|config| config.lm.into_iter().map(|lm| lm.precision).collect::<Vec<_>>())
-        };
-        let int8 = || Some("int8".to_owned());
-        assert_eq!(precisions(&[]).unwrap(), [None, None, None]);
-        assert_eq!(precisions(&["--precision", "int8"]).unwrap(), [int8(), int8(), None]);
-        assert_eq!(precisions(&["--precision", "b=int8"]).unwrap(), [None, int8(), None]);
-        for wrong in ["int4", "x=int8", "b=8", "c=int8"] {
-            assert!(precisions(&["--precision", wrong]).unwrap_err().to_string().contains(wrong));
-        }
-    }
-
-    #[test]
-    fn a_configuration_carries_what_is_no_word_and_what_may_be_missing() {
-        let flags = ["--ngram", "a.arpa", "--marker", "uh", "--no-markers", "--missing", "lm=min"];
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("tuned.toml");
-        parse(&flags).models.config().unwrap().save(&path).unwrap();
-        let again = parse(&["--config", path.to_str().unwrap(), "--marker", "er"]).models.config().unwrap();
-        assert_eq!(again.markers, ["uh", "er"]);
-        assert_eq!(again.missing["lm"], Missing::Min);
-        let markers = again.all_markers();
-        assert_eq!(markers.words(b"<s> uh a er cat"), [&b"<s>"[..], b"a", b"cat"]);
-    }
-
-    #[test]
-    fn margins_go_with_what_was_tuned() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
-        let tail = Some(Tail { margins: vec![[1.0, 0.01]], ..Tail::default() });
-        let mut tuned =
-            parse(&["--ngram", "a.arpa", "--marker", "uh", "--no-markers"]).models.config().unwrap();
-        tuned.weights.insert("ngram".into(), 0.5);
-        tuned.missing.insert("am".into(), Missing::Min);
-        tuned.tail = tail.clone();
-        tuned.save(path("tuned.toml").as_ref()).unwrap();
-        let file = path("tuned.toml");
-        let margins = |flags: &[&str]| {
-            let config = parse(&[&["--config", &file], flags].concat()).models.config().unwrap();
-            config.tail.map(|tail| tail.margins.len())
-        };
-        assert_eq!(margins(&[]), Some(1));
-        assert_eq!(margins(&["--weight", "ngram=0.5"]), Some(1));
-        for flags in [
-            &["--weight", "ngram=0.6"][..],
-            &["--ngram", "b.arpa"],
-            &["--interpolate", "linear", "--lambda", "ngram=1"],
-            &["--no-eos"],
-        ] {
-            assert_eq!(margins(flags), Some(0), "{flags:?}");
-        }
-        let weighted = parse(&["--ngram", "a.arpa", "--weights", &file]).models.config().unwrap();
-        assert_eq!((weighted.tail, weighted.known_markers), (tail, Some(false)));
-        assert_eq!((&*weighted.markers, weighted.missing["am"]), (&["uh".to_owned()][..], Missing::Min));
-        std::fs::write(path("bare.toml"), "[weights]\nngram = 0.4\n").unwrap();
-        assert_eq!(margins(&["--weights", &path("bare.toml")]), None);
-    }
-
-    #[test]
-    fn two_models_of_one_name_are_refused() {
-        let error = |flags: &[&str]| parse(flags).models.config().unwrap_err().to_string();
-        assert!(error(&["--ngram", "x=a.arpa", "--ngram", "x=b.arpa"]).contains("two models are called `x`"));
-        assert!(error(&["--rnnlm", "x=a.onnx", "--ngram", "x=b.arpa"]).contains("two models are called `x`"));
-    }
-
-    #[test]
-    fn mixing_forgets_the_weights_that_members_had_in_a_sum() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("tuned.toml");
-        let tuned = "[[lm]]\nname = \"rnnlm\"\npath = \"a.onnx\"\nweight = 3.0\n[[lm]]\nname = \"ngram\"\n\
-                     path = \"b.arpa\"\n[weights]\nngram = 2.0\nscore = 1.0\nwords = 0.5\n";
-        std::fs::write(&path, tuned).unwrap();
-        let path = path.to_str().unwrap();
-        let weights = |flags: &[&str]| {
-            let config = parse(&[&["--config", path], flags].concat()).models.config()?;
-            Ok::<_, Error>(config.all_weights().values.into_keys().collect::<Vec<_>>())
-        };
-        assert_eq!(weights(&[]).unwrap(), ["ngram", "rnnlm", "score", "words"]);
-        assert_eq!(weights(&["--interpolate", "linear", "--lambda", "0.3"]).unwrap(), ["score", "words"]);
-        let named =
-            ["--interpolate", "linear", "--lambda", "0.3", "--weight", "mix=2", "--weight", "ngram=1"];
-        assert_eq!(weights(&named).unwrap(), ["mix", "ngram", "score", "words"]);
-        let mixing = format!("interpolate = \"linear\"\n{tuned}mix = 2.0\n");
-        std::fs::write(path, mixing).unwrap();
-        assert_eq!(weights(&["--interpolate", "log-linear"]).unwrap(), ["ngram", "rnnlm", "score", "words"]);
-        std::fs::write(path, tuned).unwrap();
-        for flags in [&["--lambda", "0.3"][..], &["--fast-mix"]] {
-            let error = weights(flags).unwrap_err().to_string();
-            assert!(error.contains("--interpolate linear"), "{error}");
-        }
-    }
-}
+mod tests;

@@ -8,10 +8,11 @@ use std::time::Duration;
 use clap::builder::RangedU64ValueParser;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::best::BestArgs;
 use super::files::{self, Sink};
 use super::formats::{FormatArgs, Opened};
 use super::messages::Messages;
-use super::models::{BestArgs, ModelArgs};
+use super::models::ModelArgs;
 use super::{End, signals};
 use crate::config::Config;
 use crate::consensus::{Calibration, Decision};

@@ -13,7 +13,7 @@ use super::lists::Scoring;
 use super::messages::Messages;
 use super::models::ModelArgs;
 use super::rescore::jobs;
-use crate::combine::{Combination, RANK, WORDS};
+use crate::combine::{Combination, MIX, RANK, WORDS};
 use crate::config::{Config, Interpolate};
 use crate::eval::bleu::{Bleu, tokens};
 use crate::eval::{Bootstrap, Feature, Measure, Measured, Problem, Tuner, Verdict};
@@ -97,9 +97,9 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
     // Features are wanted as they are: nothing is ranked here, so nothing may fail for its weight.
     let bare =
         |config: &Config| arguments.models.builder(&Config { weights: BTreeMap::new(), ..config.clone() });
-    let own = OwnNames::new(config.lm.iter().map(|lm| lm.name.as_str()));
-    let (mut utterances, unread) = features::read(&arguments.dev, &arguments.formats, own, messages)?;
     let mixed = config.interpolate == Some(Interpolate::Linear);
+    let own = OwnNames::new(config.lm.iter().map(|lm| lm.name.as_str())).mixed(mixed);
+    let (mut utterances, unread) = features::read(&arguments.dev, &arguments.formats, own, messages)?;
     if arguments.em && !mixed {
         return Err(Error::config("--em is about mixing: add --interpolate linear"));
     }
@@ -215,7 +215,9 @@ impl Args {
         if names.is_empty() {
             let list = utterances.iter().flat_map(|utterance| &utterance.hypotheses).next();
             let first = list.map(|hypothesis| &hypothesis.features[..]).unwrap_or_default();
-            let first = first.iter().map(|(name, _)| name).filter(|name| !own.contains(name));
+            // A mixture is made of features that stand beside it: it is weighed where it is named.
+            let first = first.iter().map(|(name, _)| name);
+            let first = first.filter(|name| !own.contains(name) && &***name != MIX);
             names = first.map(|name| name.to_string()).collect();
             // A total and the parts it is made of would be counted twice. Without models, though, the
             // features of the lists are all there is.

@@ -187,13 +187,21 @@ pub fn temperature(lists: &[Totals]) -> f64 {
     };
     // In multiples of the spread: a grid for the valley, golden section for its floor.
     let at = |step: f64| spread * 2f64.powf(step);
-    let grid = (-40..=40).map(|step| f64::from(step) / 4.0);
-    let best = grid.max_by(|&a, &b| likelihood(at(a)).total_cmp(&likelihood(at(b)))).unwrap_or(0.0);
+    let reached = |step: f64| (step, likelihood(at(step)));
+    let grid = (-40..=40).map(|step| reached(f64::from(step) / 4.0));
+    let best = grid.max_by(|a, b| a.1.total_cmp(&b.1)).map_or(0.0, |(step, _)| step);
     let (mut low, mut high) = (best - 0.25, best + 0.25);
     let golden = (5f64.sqrt() - 1.0) / 2.0;
+    let mut left = reached(high - golden * (high - low));
+    let mut right = reached(low + golden * (high - low));
     for _ in 0..40 {
-        let (a, b) = (high - golden * (high - low), low + golden * (high - low));
-        if likelihood(at(a)) > likelihood(at(b)) { high = b } else { low = a }
+        if left.1 > right.1 {
+            (high, right) = (right.0, left);
+            left = reached(high - golden * (high - low));
+        } else {
+            (low, left) = (left.0, right);
+            right = reached(low + golden * (high - low));
+        }
     }
     at((low + high) / 2.0)
 }

@@ -12,7 +12,7 @@ use crate::{Error, Result};
 /// What is done to references and hypotheses alike before they are compared.
 ///
 /// In this order: Unicode's composed form, markers dropped, words replaced, words mapped (case,
-/// punctuation, digits), words dropped.
+/// punctuation, digits), those replaced that are in the table only now, words dropped.
 ///
 /// ```
 /// use secondpass::eval::{Normaliser, Scorer};
@@ -30,7 +30,8 @@ pub struct Normaliser {
     pub markers: Markers,
     /// Case, punctuation, hyphens and digits.
     pub map: TextMap,
-    /// Words that stand for others, in the text's own case: `gonna` for `going to`.
+    /// Words that stand for others: `gonna` for `going to`. A word is looked up as it stands in the text,
+    /// and if it is not there, as the mapping leaves it. What has replaced a word is not replaced again.
     pub replacements: HashMap<Vec<u8>, Vec<u8>>,
     /// Words that count neither said nor heard, as they are after the mapping: `uh`, `um`.
     pub dropped: HashSet<Vec<u8>>,
@@ -57,15 +58,29 @@ impl Normaliser {
     /// Calls `each` with the words of a text.
     pub fn words(&self, text: &[u8], each: &mut dyn FnMut(&[u8])) {
         let text = if self.compose { composed(text) } else { Cow::Borrowed(text) };
-        let mut mapped = Mapped::default();
-        let mut one = |word: &[u8]| {
-            self.map.map(word, &mut mapped);
-            mapped.iter().filter(|word| !self.dropped.contains(*word)).for_each(&mut *each);
+        let (mut mapped, mut others) = (Mapped::default(), Mapped::default());
+        let mut keep = |word: &[u8]| {
+            if !self.dropped.contains(word) {
+                each(word);
+            }
+        };
+        let mut instead = |words: &[u8], keep: &mut dyn FnMut(&[u8])| {
+            for word in split(words) {
+                self.map.map(word, &mut others);
+                others.iter().for_each(&mut *keep);
+            }
         };
         for word in self.markers.words(&text) {
-            match self.replacements.get(word) {
-                Some(others) => split(others).for_each(&mut one),
-                None => one(word),
+            if let Some(others) = self.replacements.get(word) {
+                instead(others, &mut keep);
+                continue;
+            }
+            self.map.map(word, &mut mapped);
+            for word in mapped.iter() {
+                match self.replacements.get(word) {
+                    Some(others) => instead(others, &mut keep),
+                    None => keep(word),
+                }
             }
         }
     }
@@ -156,9 +171,12 @@ mod tests {
         };
         normaliser.replace(b"# spoken forms\ngonna\tgoing to\nMr. mister\n\n<noise>\nhm\n").unwrap();
         assert_eq!(
-            words(&normaliser, "<s> Mr. Uh, I'm gonna GO hm."),
-            ["mister", "i'm", "going", "to", "go", "hm"]
+            words(&normaliser, "<s> Mr. Uh, I'm Gonna GO hm."),
+            ["mister", "i'm", "going", "to", "go"]
         );
+        // Once each: no chains, no circles.
+        normaliser.replace(b"tis it's\nit's 'tis\n").unwrap();
+        assert_eq!(words(&normaliser, "tis It's"), ["it's", "'tis"]);
         assert_eq!(words(&normaliser, "hm go"), ["go"]);
         assert!(normaliser.replace(b"a b\ngonna x").unwrap_err().to_string().contains("line 2"));
     }

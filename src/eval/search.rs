@@ -129,11 +129,17 @@ impl<'a> Search<'a> {
     /// Searches along one axis after the other until nothing mends.
     pub(super) fn descend(&self, mut at: Point, random: &mut Random) -> Point {
         let mut axes = self.free();
+        // Axes along which nothing is better than where we are.
+        let mut settled = vec![false; self.bounds.len()];
         loop {
             random.shuffle(&mut axes);
             let mut moved = false;
             for &k in &axes {
-                moved |= self.improve(&mut at, &self.axis(k));
+                if !settled[k] && self.improve(&mut at, &self.axis(k)) {
+                    settled.fill(false);
+                    moved = true;
+                }
+                settled[k] = true;
             }
             if !moved {
                 return at;
@@ -264,14 +270,14 @@ impl<'a> Search<'a> {
         let mut sum = self.lists.rest;
         for range in self.lists.ranges() {
             upper_envelope(&at.totals, slopes, &order[range], &mut envelope);
-            let first = envelope.partition_point(|e| e.1 <= within.start).saturating_sub(1);
-            let mut before = envelope[first].0;
-            sum.add(self.lists.losses.at(before));
-            for &(after, x) in envelope[first + 1..].iter().take_while(|e| e.1 < within.end) {
+            let first = envelope.partition_point(|line| line.start <= within.start).saturating_sub(1);
+            let mut before = envelope[first].at;
+            sum.add(self.lists.losses.at(before as usize));
+            for line in envelope[first + 1..].iter().take_while(|line| line.start < within.end) {
                 // A change of winner without a change of errors is kept: at the very place others
                 // may tie, so that no weight must come to lie on it.
-                steps.push((x, before as u32, after as u32));
-                before = after;
+                steps.push((line.start, before, line.at));
+                before = line.at;
             }
         }
         sum
@@ -301,30 +307,53 @@ impl<'a> Search<'a> {
     }
 }
 
-/// The lines `total + x * slope` that are highest somewhere, from left to right, each with where
-/// it begins to be. `order` holds the lines by rising slope.
-fn upper_envelope(totals: &[f64], slopes: &[f64], order: &[u32], envelope: &mut Vec<(usize, f64)>) {
+/// A line `total + x * slope` of the envelope.
+#[derive(Clone, Copy)]
+struct Line {
+    total: f64,
+    slope: f64,
+    /// Where it begins to be the highest.
+    start: f64,
+    /// Its hypothesis.
+    at: u32,
+}
+
+/// The lines `total + x * slope` that are highest somewhere, from left to right. `order` holds the
+/// hypotheses by rising slope.
+fn upper_envelope(totals: &[f64], slopes: &[f64], order: &[u32], envelope: &mut Vec<Line>) {
     envelope.clear();
-    for i in order.iter().map(|&i| i as usize) {
-        let start = loop {
-            let Some(&(top, start)) = envelope.last() else {
-                break Some(f64::NEG_INFINITY);
-            };
-            if slopes[top] == slopes[i] {
+    let mut lines = order.iter().map(|&at| {
+        let (total, slope) = (totals[at as usize], slopes[at as usize]);
+        Line { total, slope, start: f64::NEG_INFINITY, at }
+    });
+    // The last line of the envelope is kept apart: nearly every step asks for it.
+    let Some(mut top) = lines.next() else { return };
+    for mut line in lines {
+        loop {
+            if top.slope == line.slope {
                 // Parallel: the higher stays, of equal ones the first in the list.
-                if totals[top] > totals[i] || totals[top] == totals[i] && top < i {
-                    break None;
+                if top.total > line.total || top.total == line.total && top.at < line.at {
+                    break;
                 }
             } else {
-                let cross = (totals[top] - totals[i]) / (slopes[i] - slopes[top]);
-                if cross > start {
-                    break Some(cross);
+                let cross = (top.total - line.total) / (line.slope - top.slope);
+                if cross > top.start {
+                    envelope.push(top);
+                    line.start = cross;
+                    top = line;
+                    break;
                 }
             }
-            envelope.pop();
-        };
-        envelope.extend(start.map(|start| (i, start)));
+            match envelope.pop() {
+                Some(below) => top = below,
+                None => {
+                    top = line;
+                    break;
+                }
+            }
+        }
     }
+    envelope.push(top);
 }
 
 /// The middle of the widest run of intervals within `slack` of the least loss, and the loss there. Where the middle is itself a crossing, with its ties, the middle of the interval beside it.

@@ -193,8 +193,9 @@ fn lines(format: Format, utterance: &Utterance, id: &[u8], chosen: &[&Hypothesis
                 let clean = |bytes: &[u8]| String::from_utf8_lossy(bytes).replace("|||", " ").into_bytes();
                 let raw = if memchr::memmem::find(&text, b"|||").is_some() { clean(&text) } else { text };
                 out.extend_from_slice(&[id, b" ||| ", &raw, b" |||"].concat());
+                // The total stands last, and who reads the list counts its words.
                 for (name, value) in &hypothesis.features {
-                    if &**name != "score" {
+                    if !["score", "words"].contains(&&**name) {
                         let _ = write!(out, " {}= ", name.replace(char::is_whitespace, "_"));
                         unit.write(*value, out);
                     }

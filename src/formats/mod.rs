@@ -44,10 +44,12 @@ use crate::Name;
 /// The names of the features that rescoring computes: in our own output they are not
 /// first-pass features, and in other input they clash.
 ///
-/// Those are one for each language model, `mix`, `words` and everything that ends in `.oov`.
+/// Those are one for each language model, `mix` where models are mixed, `words` and everything that ends
+/// in `.oov`.
 #[derive(Debug, Clone, Default)]
 pub struct OwnNames {
     lms: Arc<[Name]>,
+    mix: bool,
 }
 
 /// What rescoring adds to a record, and how.
@@ -66,16 +68,23 @@ pub struct Gained<'a> {
 }
 
 impl OwnNames {
-    /// The names for these language models.
+    /// The names for these language models, mixed or not.
     pub fn new<N: Into<Name>>(lms: impl IntoIterator<Item = N>) -> Self {
-        Self { lms: lms.into_iter().map(Into::into).collect() }
+        Self { lms: lms.into_iter().map(Into::into).collect(), mix: true }
+    }
+
+    /// Whether models are mixed: where they are not, the `mix` that an earlier run wrote is a feature of
+    /// the lists like any other.
+    #[must_use]
+    pub fn mixed(self, mix: bool) -> Self {
+        Self { mix, ..self }
     }
 
     /// Whether rescoring computes a feature of this name. `total`, which is written beside
     /// them, is not a feature: in foreign records it is the first-pass score.
     pub fn contains(&self, name: &[u8]) -> bool {
         name == b"words"
-            || name == b"mix"
+            || (self.mix && name == b"mix")
             || name.ends_with(b".oov")
             || self.lms.iter().any(|lm| lm.as_bytes() == name)
     }

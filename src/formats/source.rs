@@ -60,19 +60,17 @@ impl Source {
         let mut input = Decoded::open(input).map_err(io)?;
         let mut head = Vec::new();
         let format = match format {
-            Some(format) => format,
+            Some(format) => {
+                // Its first line says whether something has to be given.
+                while format == Format::Nemo
+                    && given.beam_size.is_none()
+                    && !head.trim_ascii_start().contains(&b'\n')
+                    && more(&mut input, &mut head).map_err(io)?
+                {}
+                format
+            }
             None => loop {
-                let fresh = head.len();
-                head.resize(fresh + HEAD, 0);
-                let read = match input.read(&mut head[fresh..]) {
-                    Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {
-                        head.truncate(fresh);
-                        continue;
-                    }
-                    other => other.map_err(io)?,
-                };
-                head.truncate(fresh + read);
-                let end = read == 0 || head.len() >= MOST_HEAD;
+                let end = !more(&mut input, &mut head).map_err(io)?;
                 if let Some(format) = detect(&head, end) {
                     break format;
                 }
@@ -130,6 +128,20 @@ impl Iterator for Source {
             Inner::Folder(source) => source.next(),
         }
     }
+}
+
+/// Reads more of the start of a stream; `false` at its end, or when enough was looked at.
+fn more(input: &mut Stream, head: &mut Vec<u8>) -> std::io::Result<bool> {
+    let fresh = head.len();
+    head.resize(fresh + HEAD, 0);
+    let read = loop {
+        match input.read(&mut head[fresh..]) {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            other => break other,
+        }
+    };
+    head.truncate(fresh + read.as_ref().copied().unwrap_or(0));
+    Ok(read? > 0 && head.len() < MOST_HEAD)
 }
 
 /// Whether what the format needs is given.

@@ -465,3 +465,49 @@ fn a_browser_sees_what_was_meant() {
     }
     assert!(!seen.contains("<title>owned"));
 }
+
+/// What mixing wrote into the lists is a feature like others where nothing is mixed.
+#[test]
+fn a_mix_that_was_computed_before_can_be_weighed() {
+    let dir = Dir::ngram();
+    let input = read("speech/nbest.jsonl");
+    let mix = "rescore --ngram a=lm.arpa --ngram b=lm.arpa --interpolate linear --lambda a=0.5 --lambda b=0.5 \
+               --weight mix=3 --quiet";
+    let mixed = dir.secondpass(mix.split_whitespace()).stdin(input).run().code(0);
+    dir.write("mixed.jsonl", &mixed.stdout);
+    let tune = "tune --no-models --features score,mix --no-words --restarts 2 --folds 2 --force --write tuned.toml mixed.jsonl";
+    let tuned = dir.secondpass(tune.split(' ')).run().code(0);
+    assert!(tuned.stderr.contains("weighing score, mix"), "{}", tuned.stderr);
+    let rescored =
+        dir.secondpass("rescore --no-models --weights tuned.toml mixed.jsonl".split(' ')).run().code(0);
+    assert!(rescored.stderr.contains(" mix"), "{}", rescored.stderr);
+    let config = String::from_utf8(dir.read("tuned.toml")).expect("UTF-8");
+    let weight = config.lines().find_map(|line| line.strip_prefix("mix = ")).expect("a weight");
+    let weight: f64 = weight.parse().expect("a number");
+    let totals = |record: &Value| {
+        let hyps = record["hyps"].as_array().expect("a list").iter();
+        hyps.map(|h| h["scores"]["total"].as_f64().expect("a total")).collect::<Vec<_>>()
+    };
+    for record in rescored.json() {
+        for (hypothesis, total) in record["hyps"].as_array().expect("a list").iter().zip(totals(&record)) {
+            let (score, mix) = (&hypothesis["score"], &hypothesis["scores"]["mix"]);
+            let want = score.as_f64().expect("a score") + weight * mix.as_f64().expect("a mix");
+            assert!((total - want).abs() < 1e-6, "{record}");
+        }
+    }
+    // With the weights it was mixed with, the order is what mixing made of it.
+    let again = "rescore --no-models --weight score=1 --weight mix=3 mixed.jsonl";
+    let again = dir.secondpass(again.split(' ')).run().code(0);
+    assert_eq!(
+        again.json().iter().map(|r| r["hyps"][0]["text"].clone()).collect::<Vec<_>>(),
+        mixed.json().iter().map(|r| r["hyps"][0]["text"].clone()).collect::<Vec<_>>(),
+    );
+    // Without a name it is left out: what it was made of stands beside it.
+    let all = dir.secondpass("tune --no-models --restarts 0 --folds 2 mixed.jsonl".split(' ')).run().code(0);
+    assert!(all.stderr.contains("weighing score, a, b, words"), "{}", all.stderr);
+    // Where it is computed, it is no feature of the lists.
+    let refused = "tune --ngram a=lm.arpa --ngram b=lm.arpa --interpolate linear --lambda a=0.5 --lambda b=0.5 \
+                   --features score,mix mixed.jsonl";
+    let refused = dir.secondpass(refused.split_whitespace()).run().code(2);
+    assert!(refused.stderr.contains("no first-pass feature"), "{}", refused.stderr);
+}

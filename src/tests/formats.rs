@@ -6,7 +6,7 @@ use flate2::Compression;
 use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
 
-use crate::data::read;
+use crate::data::{read, records};
 use crate::harness::{Dir, signal};
 
 const GOLDENS: [(&str, &[&str]); 12] = [
@@ -211,4 +211,53 @@ fn a_document_that_fails_leaves_what_was_there() {
     assert_eq!(names.len(), 3, "{names:?}");
     let run = dir.rescore().args(["in.json", "--max-document-bytes", "100"]).run().code(2);
     assert!(run.stderr.contains("over the limit of 100") && run.stderr.contains("in.json"), "{}", run.stderr);
+}
+
+/// Beams that name their utterances need no size, from a file or a pipe, said or seen.
+#[test]
+fn beams_with_ids_need_no_size() {
+    let dir = Dir::ngram();
+    let lists = "u1\tzz zz\t-1\nu1\ta\t-1.5\nu2\ta\t-1\n";
+    dir.write("beams.tsv", lists);
+    for flags in [&[][..], &["--format", "nemo"]] {
+        let rescore = || dir.rescore().args(["--weight", "ngram=1", "--keep-scores"]).args(flags);
+        let want = "u1\ta\t-1.5\nu1\tzz zz\t-1\nu2\ta\t-1\n";
+        assert_eq!(rescore().arg("beams.tsv").run().code(0).text(), want);
+        assert_eq!(rescore().stdin(lists).pieces(&[1, 7]).run().code(0).text(), want);
+    }
+    dir.write("bare.tsv", "a\t-1\n");
+    let run = dir.rescore().args(["--format", "nemo", "bare.tsv"]).run().code(2);
+    assert!(run.stderr.contains("--beam-size"), "{}", run.stderr);
+}
+
+/// Lists that were only made into another format can be rescored and judged; rescored ones only judged.
+#[test]
+fn lists_in_another_format_are_lists() {
+    let dir = Dir::ngram();
+    let lists = records(5, 3);
+    dir.write("lists.jsonl", &lists);
+    let made: String = (0..5).map(|at| format!("{} a cat\n", id_of(&lists, at))).collect();
+    dir.write("refs", made);
+    let first = dir.secondpass("eval --references refs --resamples 0 lists.jsonl".split(' ')).run().code(0);
+    for (name, flags) in [("moses", ""), ("wenet", ""), ("cued", ""), ("mlm", ""), ("espnet1", "")] {
+        let run = |arguments: String| dir.secondpass(arguments.split_whitespace()).run();
+        run(format!("rescore --no-models lists.jsonl --output-format {name} -o in.{name}")).code(0);
+        run(format!("rescore --ngram lm.arpa --weight ngram=1 {flags} in.{name} -o out.{name}")).code(0);
+        let before = run(format!("eval --references refs --resamples 0 in.{name}")).code(0).text();
+        assert_eq!(before, first.text(), "{name}");
+        run(format!("eval --references refs --resamples 0 out.{name}")).code(0);
+    }
+    let rescored =
+        "rescore --ngram lm.arpa --weight ngram=1 lists.jsonl --output-format moses -o twice.moses";
+    dir.secondpass(rescored.split(' ')).run().code(0);
+    dir.secondpass("eval --references refs --resamples 0 twice.moses".split(' ')).run().code(0);
+    let run = dir.rescore().arg("twice.moses").run().code(2);
+    assert!(run.stderr.contains("a feature `ngram` of their own"), "{}", run.stderr);
+}
+
+/// The id of a record.
+fn id_of(lists: &[u8], at: usize) -> String {
+    let line = lists.split(|&byte| byte == b'\n').nth(at).expect("a record");
+    let record: serde_json::Value = serde_json::from_slice(line).expect("JSON");
+    record["id"].as_str().expect("an id").to_owned()
 }

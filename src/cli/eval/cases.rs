@@ -8,7 +8,6 @@ use super::super::lists::{self, Listed, Scoring};
 use super::super::messages::Messages;
 use crate::consensus::Word;
 use crate::eval::{Counts, Oracle, Scorer};
-use crate::formats::OwnNames;
 use crate::formats::jsonl::{self, Answer};
 use crate::nbest::{Name, Utterance};
 use crate::{Error, Result};
@@ -72,9 +71,7 @@ pub fn read(source: &Source<'_>, messages: &Messages) -> Result<Cases> {
     let (texts, mut unread) = other.map_or((None, 0), |(texts, unread)| (Some(texts), unread));
     let scorer = source.scoring.scorer()?;
     let mut collector = Collector { source, scorer, texts, all: Cases::default() };
-    unread += lists::each(source.path, source.formats, OwnNames::default(), messages, &mut |listed| {
-        collector.take(listed)
-    })?;
+    unread += lists::each(source.path, source.formats, None, messages, &mut |listed| collector.take(listed))?;
     let Collector { texts, mut all, .. } = collector;
     all.unread = unread;
     all.orphans = texts.map_or(0, |texts| texts.len() as u64);
@@ -211,22 +208,21 @@ fn complete(utterance: &mut Utterance, line: &[u8]) {
 /// The text decided for of every utterance of another system, by id, and how many could not be read.
 fn answers(path: &Path, formats: &FormatArgs, messages: &Messages) -> Result<(Texts, u64)> {
     let mut texts = Texts::new();
-    let unread =
-        lists::each(path, formats, OwnNames::default(), messages, &mut |Listed { number, line, record }| {
-            let winner = record.winner();
-            let chosen = record.utterance.hypotheses.iter().find(|h| Some(h.rank) == winner);
-            let own = Answer::read(line).and_then(|answer| answer.text).map(String::into_bytes);
-            let text = own.or_else(|| chosen.map(|h| h.bytes.clone())).unwrap_or_default();
-            let id = record.utterance.id;
-            if id.is_empty() || texts.contains_key(&id) {
-                let what = if id.is_empty() { "has no id" } else { "has the id of an earlier one" };
-                return Err(Error::Config(format!(
-                    "{}: line {number} {what}: systems are compared by id",
-                    path.display()
-                )));
-            }
-            texts.insert(id, text);
-            Ok(())
-        })?;
+    let unread = lists::each(path, formats, None, messages, &mut |Listed { number, line, record }| {
+        let winner = record.winner();
+        let chosen = record.utterance.hypotheses.iter().find(|h| Some(h.rank) == winner);
+        let own = Answer::read(line).and_then(|answer| answer.text).map(String::into_bytes);
+        let text = own.or_else(|| chosen.map(|h| h.bytes.clone())).unwrap_or_default();
+        let id = record.utterance.id;
+        if id.is_empty() || texts.contains_key(&id) {
+            let what = if id.is_empty() { "has no id" } else { "has the id of an earlier one" };
+            return Err(Error::Config(format!(
+                "{}: line {number} {what}: systems are compared by id",
+                path.display()
+            )));
+        }
+        texts.insert(id, text);
+        Ok(())
+    })?;
     Ok((texts, unread))
 }

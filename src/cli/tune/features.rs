@@ -25,7 +25,7 @@ pub fn read(
     messages: &Messages,
 ) -> Result<(Vec<Utterance>, u64)> {
     let mut utterances = Vec::new();
-    let left_out = lists::each(path, formats, own, messages, &mut |Listed { record, .. }| {
+    let left_out = lists::each(path, formats, Some(own), messages, &mut |Listed { record, .. }| {
         utterances.push(record.utterance);
         Ok(())
     })?;
@@ -43,6 +43,8 @@ pub fn score(
         .map(|_| rescorer.worker())
         .collect::<Result<Vec<_>>>()?;
     let mut sheets: Vec<Option<Sheet>> = utterances.iter().map(|_| None).collect();
+    // Words matter to models alone.
+    let sheet = rescorer.names().next().is_some();
     let shares = Mutex::new(utterances.chunks_mut(SHARE).zip(sheets.chunks_mut(SHARE)));
     let next = || shares.lock().ok()?.next();
     std::thread::scope(|scope| {
@@ -50,7 +52,7 @@ pub fn score(
             let (next, bar) = (&next, &bar);
             scope.spawn(move || -> Result<()> {
                 while let Some((share, sheets)) = next() {
-                    whole(&mut worker, share, sheets)?;
+                    whole(&mut worker, share, sheets, sheet)?;
                     bar.inc(share.len() as u64);
                 }
                 Ok(())
@@ -69,13 +71,18 @@ pub fn score(
 }
 
 /// Rescores a share of the lists, in one worker.
-fn whole(worker: &mut Worker, share: &mut [Utterance], sheets: &mut [Option<Sheet>]) -> Result<()> {
+fn whole(
+    worker: &mut Worker,
+    share: &mut [Utterance],
+    sheets: &mut [Option<Sheet>],
+    sheet: bool,
+) -> Result<()> {
     let mut done = Vec::new();
     let (mut next, mut left) = (0, share.len());
     while left > 0 {
         while next < share.len() && worker.room() {
             let utterance = std::mem::take(&mut share[next]);
-            worker.submit(Request { ticket: next as u64, utterance, sheet: true, ..Request::default() });
+            worker.submit(Request { ticket: next as u64, utterance, sheet, ..Request::default() });
             next += 1;
         }
         let stepped = worker.step(&mut done);
