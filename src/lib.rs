@@ -84,6 +84,7 @@ pub mod stream;
 mod testing;
 pub mod tokens;
 pub mod trie;
+mod whole;
 
 pub use error::{Error, Result};
 pub use nbest::{Hypothesis, Name, Status, Tensor, Utterance};

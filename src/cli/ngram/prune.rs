@@ -7,8 +7,8 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 
 use crate::cli::End;
+use crate::cli::files;
 use crate::cli::messages::Messages;
-use crate::cli::{atomic, files};
 use crate::lm::ngram::prune::{Keep, Pruner};
 use crate::{Error, Result};
 
@@ -45,7 +45,7 @@ pub struct Args {
 
 /// Prunes.
 pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
-    atomic::packable(&arguments.output)?;
+    super::packable(&arguments.output)?;
     if let Some(text) = arguments.history_text.iter().find(|text| files::same(text, &arguments.output)) {
         return Err(Error::config(format!("{}: is both a text and the output", text.display())));
     }
@@ -73,7 +73,7 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
         messages.say(&format!("n-grams that raise the perplexity by less than {threshold:.3e} went"));
     }
     let decimals = usize::from(arguments.decimals);
-    atomic::write(&arguments.output, |out| {
+    super::whole(&arguments.output, |out| {
         let failed = |source| Error::io(&arguments.output, source);
         let mut buffered = BufWriter::with_capacity(1 << 16, out);
         if arguments.output.extension().is_some_and(|extension| extension == "gz") {
