@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use tempfile::NamedTempFile;
+use tempfile::TempPath;
 
 use crate::{Error, Result};
 
@@ -13,7 +13,8 @@ use crate::{Error, Result};
 /// removed again; only a program that is killed leaves it behind, as `.NAME.RANDOM.part`.
 pub(crate) struct Whole {
     path: PathBuf,
-    part: BufWriter<NamedTempFile>,
+    part: BufWriter<File>,
+    name: TempPath,
 }
 
 impl Whole {
@@ -37,8 +38,8 @@ impl Whole {
         }
         let fault = crate::faults::io("whole::create").map_or(Ok(()), Err);
         let part = fault.and_then(|()| builder.tempfile_in(folder(path)));
-        let part = part.map_err(|error| Error::io(path, error))?;
-        Ok(Self { path: path.to_path_buf(), part: BufWriter::with_capacity(1 << 20, part) })
+        let (part, name) = part.map_err(|error| Error::io(path, error))?.into_parts();
+        Ok(Self { path: path.to_path_buf(), part: BufWriter::with_capacity(1 << 20, part), name })
     }
 
     /// Writes a file whose content is at hand.
@@ -81,13 +82,13 @@ impl Whole {
         crate::faults::io("whole::finish").map_or(Ok(()), Err)?;
         self.part.flush()?;
         if !header.is_empty() {
-            self.part.get_ref().as_file().sync_data()?;
+            self.part.get_ref().sync_data()?;
             self.part.seek(SeekFrom::Start(0))?;
             self.part.write_all(header)?;
         }
-        let part = self.part.into_inner().map_err(io::IntoInnerError::into_error)?;
-        part.as_file().sync_all()?;
-        part.persist(&self.path).map_err(|error| error.error)?;
+        self.part.flush()?;
+        self.part.get_ref().sync_all()?;
+        self.name.persist(&self.path).map_err(|error| error.error)?;
         // The new name, too; some systems cannot open folders.
         if let Ok(folder) = File::open(folder(&self.path)) {
             let _ = folder.sync_all();

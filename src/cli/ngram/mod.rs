@@ -65,7 +65,11 @@ fn whole<T>(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<T>) -> Res
         return write(&mut file.map_err(|error| Error::io(path, error))?);
     }
     let mut file = Whole::create(path)?;
-    let made = write(&mut file)?;
+    let made = write(&mut file).map_err(|error| match error {
+        // The library knows no name for it.
+        Error::Io { what, source } if what == "the model" => Error::io(path, source),
+        other => other,
+    })?;
     file.finish()?;
     Ok(made)
 }

@@ -35,7 +35,7 @@ pub struct Args {
     /// First drop all but the NUM most frequent words, <s>, </s> and <unk> among them
     #[arg(long, value_name = "NUM", help_heading = "Model")]
     vocabulary: Option<usize>,
-    /// Texts to count contexts and words in, plain, gzip or bzip2
+    /// Texts to count contexts and words in, plain or packed (gzip, bzip2, xz, zstd)
     #[arg(long, value_name = "TEXT", num_args = 1.., help_heading = "Input")]
     history_text: Vec<PathBuf>,
     /// Decimals of the numbers written

@@ -163,16 +163,7 @@ impl Args {
 
     fn write(&self, estimator: Estimator, bar: &mut Bar<'_>) -> Result<Summary> {
         let mut observer = |progress| bar.show(progress);
-        super::whole(&self.output, |out| {
-            let written = estimator.finish_with(out, &mut observer);
-            written.map_err(|error| match error {
-                // The library knows no name for it.
-                Error::Io { what, source } if what == "the model" && self.output != Path::new("-") => {
-                    Error::io(&self.output, source)
-                }
-                other => other,
-            })
-        })
+        super::whole(&self.output, |out| estimator.finish_with(out, &mut observer))
     }
 }
 
