@@ -210,6 +210,7 @@ fn plan_counts(arpa: &Path, counts: &[u64], options: &BuildOptions) -> Result<Pl
         Target::Trie { .. } => TRIE_SECONDS,
     };
     let seconds = counts.iter().map(|&count| count as f64).sum::<f64>() * each;
+    let memory_bytes = memory_bytes.saturating_add(PROGRAM_BYTES);
     Ok(Plan { counts: counts.to_vec(), bytes, memory_bytes, seconds })
 }
 
@@ -223,6 +224,8 @@ fn header(options: &BuildOptions, counts: Vec<u64>) -> Header {
     Header { kind, multiplier, spelled: options.spellings, counts }
 }
 
+/// Memory that is not for n-grams: the program, buffers.
+const PROGRAM_BYTES: u64 = 20 << 20;
 /// Time for an n-gram, its text included.
 const PROBING_SECONDS: f64 = 0.4e-6;
 const TRIE_SECONDS: f64 = 0.8e-6;
