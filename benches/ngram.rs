@@ -1,20 +1,86 @@
 //! The n-gram engine: reading ARPA text and scoring.
 //!
-//! With `SECONDPASS_BENCH_NGRAM=MODEL` and `SECONDPASS_BENCH_TEXT=FILE`, also a model too large for the
-//! processor's caches; `benches/compact.rs` has such models beside each other and beside KenLM.
+//! All times are processor time, which other programs disturb less than time on the clock.
+//!
+//! With `SECONDPASS_BENCH_ARPA=FILE` also a large ARPA file: read, and built into KenLM's files, as bytes
+//! of ARPA a second. With `SECONDPASS_BENCH_NGRAM=MODEL` and `SECONDPASS_BENCH_TEXT=FILE` also a model too
+//! large for the processor's caches, and beside it, with `SECONDPASS_BENCH_PYTHON=python3` (which needs
+//! `pip install kenlm`), KenLM's module on the same model and text. `benches/compact.rs` has several such
+//! models beside each other.
+//!
+//! What KenLM's C++ took for ids and for text on another model and machine stands in `benches/compact.rs`.
 
 use std::hint::black_box;
 use std::io::{Cursor, Read};
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
+use criterion::measurement::{Measurement, ValueFormatter, WallTime};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use secondpass::lm::ngram::{Ngram, Options, State, compact};
+use secondpass::lm::ngram::build::{BuildOptions, Target, build};
+use secondpass::lm::ngram::{Ngram, Options, State, compact, read_arpa};
 use secondpass::lm::{Job, LanguageModel, Limits};
 use secondpass::tokens::Vocab;
 use secondpass::trie::Builder;
 
-fn read(bench: &mut Criterion) {
+/// Processor time of this process.
+struct Processor;
+
+impl Measurement for Processor {
+    type Intermediate = Duration;
+    type Value = Duration;
+
+    fn start(&self) -> Duration {
+        let text = std::fs::read_to_string("/proc/self/schedstat").expect("Linux");
+        Duration::from_nanos(text.split(' ').next().and_then(|number| number.parse().ok()).expect("a number"))
+    }
+
+    fn end(&self, start: Duration) -> Duration {
+        self.start() - start
+    }
+
+    fn add(&self, a: &Duration, b: &Duration) -> Duration {
+        *a + *b
+    }
+
+    fn zero(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn to_f64(&self, value: &Duration) -> f64 {
+        WallTime.to_f64(value)
+    }
+
+    fn formatter(&self) -> &dyn ValueFormatter {
+        WallTime.formatter()
+    }
+}
+
+fn files(bench: &mut Criterion<Processor>) {
+    let Some(arpa) = std::env::var_os("SECONDPASS_BENCH_ARPA").map(PathBuf::from) else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("out");
+    let mut group = bench.benchmark_group("ngram-arpa");
+    let bytes = std::fs::metadata(&arpa).expect("SECONDPASS_BENCH_ARPA").len();
+    group.sample_size(10).throughput(Throughput::Bytes(bytes));
+    group.bench_function("read", |b| {
+        b.iter(|| {
+            let mut total = 0.0;
+            read_arpa(&arpa, |_, log10, backoff| total += f64::from(log10 + backoff)).expect("an ARPA file");
+            black_box(total)
+        });
+    });
+    let trie = Target::Trie { quantise: None, array: None };
+    for (name, target) in [("to probing", Target::Probing { multiplier: 1.5 }), ("to trie", trie)] {
+        let options = BuildOptions::new(target);
+        group.bench_function(name, |b| b.iter(|| build(&arpa, &out, &options, &mut |_| {}).expect("built")));
+    }
+    group.finish();
+}
+
+fn read(bench: &mut Criterion<Processor>) {
     let packed = std::fs::read(fixture("unicode6.arpa.gz")).expect("fixture");
     let mut text = Vec::new();
     flate2::read::MultiGzDecoder::new(&packed[..]).read_to_end(&mut text).expect("fixture");
@@ -28,7 +94,7 @@ fn read(bench: &mut Criterion) {
     group.finish();
 }
 
-fn score(bench: &mut Criterion) {
+fn score(bench: &mut Criterion<Processor>) {
     let model = Ngram::open(fixture("unicode6.arpa.gz"), &Options::default()).expect("fixture");
     let text = std::fs::read(fixture("unicode6.txt")).expect("fixture");
     let sentences: Vec<Vec<u32>> = text
@@ -99,13 +165,14 @@ fn score(bench: &mut Criterion) {
 }
 
 /// Whole sentences of ids, one by one and side by side.
-fn large(bench: &mut Criterion) {
+fn large(bench: &mut Criterion<Processor>) {
     let named = |name| std::env::var_os(name).map(PathBuf::from);
     let (Some(path), Some(text)) = (named("SECONDPASS_BENCH_NGRAM"), named("SECONDPASS_BENCH_TEXT")) else {
         return;
     };
     let model = Ngram::open(&path, &Options::default()).expect("SECONDPASS_BENCH_NGRAM");
-    let text = std::fs::read(text).expect("SECONDPASS_BENCH_TEXT");
+    let file = text;
+    let text = std::fs::read(&file).expect("SECONDPASS_BENCH_TEXT");
     let lines = text.strip_suffix(b"\n").unwrap_or(&text).split(|&b| b == b'\n');
     let sentences: Vec<Vec<u32>> = lines
         .map(|line| {
@@ -138,12 +205,54 @@ fn large(bench: &mut Criterion) {
             black_box(total)
         });
     });
+    group.bench_function("text to scores", |b| b.iter(|| from_text(&model, &text)));
+    if let Some(python) = named("SECONDPASS_BENCH_PYTHON") {
+        let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("benches/peers/kenlm_score.py");
+        group.bench_function("KenLM's module, text to scores", |b| {
+            b.iter_custom(|rounds| {
+                let mut command = Command::new(&python);
+                let command = command.arg(&script).arg(&path).arg(&file).arg("1");
+                let output = command.output().expect("SECONDPASS_BENCH_PYTHON");
+                let said = String::from_utf8_lossy(&output.stdout).into_owned();
+                let each: f64 = said.split(' ').next().and_then(|number| number.parse().ok()).expect("kenlm");
+                Duration::from_secs_f64(each * tokens as f64 * rounds as f64 / 1e9)
+            });
+        });
+    }
     group.finish();
+}
+
+/// Text in pieces as `ngram query` takes it: words, ids, scores.
+fn from_text(model: &Ngram, text: &[u8]) -> f64 {
+    let mut total = 0.0;
+    let (begin, eos) = (model.begin(), model.words().eos());
+    let mut ids = Vec::new();
+    let lines: Vec<&[u8]> = text.strip_suffix(b"\n").unwrap_or(text).split(|&b| b == b'\n').collect();
+    for piece in lines.chunks(512) {
+        ids.clear();
+        let mut spans: Vec<&[u8]> = Vec::new();
+        let mut ends = Vec::new();
+        for line in piece {
+            spans.extend(line.split(|b| matches!(b, 9..=13 | 32)).filter(|word| !word.is_empty()));
+            spans.push(b"");
+            ends.push(spans.len());
+        }
+        model.words().ids(spans.iter().copied(), &mut ids);
+        ends.iter().for_each(|&end| ids[end - 1] = eos);
+        let starts = std::iter::once(0).chain(ends.iter().copied());
+        let sentences: Vec<&[u32]> = starts.zip(&ends).map(|(start, &end)| &ids[start..end]).collect();
+        model.score_batch(&begin, &sentences, |_, _, full| total += f64::from(full.log10));
+    }
+    black_box(total)
 }
 
 fn fixture(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/kenlm").join(name)
 }
 
-criterion_group!(benches, read, score, large);
+criterion_group! {
+    name = benches;
+    config = Criterion::default().with_measurement(Processor);
+    targets = read, files, score, large
+}
 criterion_main!(benches);

@@ -13,6 +13,7 @@ use crate::lm::ngram::{self, Ngram, PieceNgram};
 use crate::lm::onnx::{OnnxLm, OnnxOptions};
 use crate::rescorer::{Builder, Interpolation, Rescorer, Tail};
 use crate::tokens::{Choice, Markers, TextMap};
+use crate::whole::Whole;
 use crate::{Error, Result};
 
 /// Models, weights and policies, as written in TOML. Paths are relative to the file.
@@ -156,8 +157,8 @@ impl Config {
         Ok(config)
     }
 
-    /// Writes the configuration, paths made relative to the file where they can be, by way of a
-    /// temporary file: there is the old one or the new one, never half of it.
+    /// Writes the configuration, paths made relative to the file where they can be.
+    /// There is the old file or the new one, never half of it.
     ///
     /// # Errors
     /// If the file cannot be written.
@@ -170,9 +171,7 @@ impl Config {
             lm.pieces = lm.pieces.take().map(|pieces| relative(&pieces, folder));
         }
         let text = toml::to_string(&config).map_err(|error| Error::Config(error.to_string()))?;
-        let temporary = path.with_extension("toml.part");
-        std::fs::write(&temporary, text).map_err(|error| Error::io(&temporary, error))?;
-        std::fs::rename(&temporary, path).map_err(|error| Error::io(path, error))
+        Whole::save(path, text.as_bytes())
     }
 
     /// The weights, those given with a model included.

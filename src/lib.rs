@@ -50,7 +50,8 @@
 //! 8. [`stream`] writes them out, and flushes when nothing more is ready.
 //!
 //! Modules import from those before them in this list, never from those after or beside them:
-//! `error`; [`nbest`], [`lines`], `faults` (named faults, for tests); [`formats`]; [`tokens`],
+//! `error`; [`nbest`], [`lines`], `faults` (named faults, for tests),
+//! `whole` (files that are there as a whole or not at all); [`formats`]; [`tokens`],
 //! [`trie`]; [`lm`]; [`combine`]; [`consensus`] (posteriors, confidence, votes); [`rescorer`]; [`config`] (models and weights in TOML);
 //! [`pool`] (imports `error` only); [`stream`]; [`eval`] (error rates, tuning); `cli`.
 //! Costs, base-10 logarithms and other signs exist only inside [`formats`] and the readers of
@@ -84,6 +85,7 @@ pub mod stream;
 mod testing;
 pub mod tokens;
 pub mod trie;
+mod whole;
 
 pub use error::{Error, Result};
 pub use nbest::{Hypothesis, Name, Status, Tensor, Utterance};

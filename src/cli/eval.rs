@@ -12,6 +12,7 @@ use super::End;
 use super::formats::FormatArgs;
 use super::lists::Scoring;
 use super::messages::Messages;
+use crate::whole::Whole;
 use crate::{Error, Result};
 use cases::Source;
 use summary::Summary;
@@ -91,9 +92,7 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
     }
     if let Some(path) = &arguments.report {
         let report = page::report(&all, &summary, arguments, messages)?;
-        let temporary = path.with_extension("html.part");
-        std::fs::write(&temporary, report.html()).map_err(|error| Error::io(&temporary, error))?;
-        std::fs::rename(&temporary, path).map_err(|error| Error::io(path, error))?;
+        Whole::save(path, report.html().as_bytes())?;
         messages.say(&format!("wrote {}", path.display()));
     }
     let out = if arguments.json { format!("{}\n", summary.json()) } else { summary.text() };

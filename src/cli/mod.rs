@@ -1,6 +1,5 @@
 //! The command line: one file per command. Parse first, open later.
 
-mod atomic;
 mod bench;
 mod best;
 mod demo;

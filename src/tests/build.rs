@@ -42,7 +42,11 @@ fn every_type_is_kenlms_byte_for_byte() {
     ] {
         let run = dir.secondpass(["ngram", "build", "lm.arpa", "out", "--type", kind]).run().code(0);
         assert!(dir.read("out") == gunzip(&format!("kenlm/unicode6.{format}.gz")), "{kind}");
-        assert!(run.stdout.is_empty() && run.stderr.contains("of memory to build it"), "{}", run.stderr);
+        assert!(
+            run.stdout.is_empty() && run.stderr.contains(" of memory and 1 s to build it"),
+            "{}",
+            run.stderr
+        );
         dir.secondpass(["ngram", "verify", "out"]).run().code(0);
     }
     assert_eq!(names(&dir), ["lm.arpa", "out"]);
@@ -104,30 +108,56 @@ fn what_makes_no_sense_is_refused() {
     assert_eq!(names(&dir), ["lm.arpa"]);
 }
 
+/// Everything that writes `out`, a model.
+const WRITERS: [&[&str]; 6] = [
+    &["build", "lm.arpa", "out"],
+    &["build", "lm.arpa", "out", "--type", "trie"],
+    &["build", "lm.arpa", "out", "--type", "compact", "--prefer", "size"],
+    &["build", "lm.arpa", "out", "--type", "compact", "--prefer", "speed"],
+    &["train", "text", "-n4", "--discount-fallback", "--skip-symbols", "--memory=32M", "-oout"],
+    &["prune", "lm.arpa", "out", "--threshold", "1e-4"],
+];
+
 /// Killed at any moment: the old file or the new one.
 #[test]
 fn m5_a_killed_build_leaves_the_old_file_or_the_new() {
     let dir = arpa();
-    let new = gunzip("kenlm/unicode6.trie.gz");
+    dir.write("text", std::fs::read(fixture("kenlm/unicode6.txt")).expect("a fixture"));
+    for writer in WRITERS {
+        killed(&dir, writer);
+    }
+}
+
+fn killed(dir: &Dir, arguments: &[&str]) {
     let mut random = Random::new(61);
     let mut olds = 0;
     // How long it takes on this machine, now.
-    let build = || dir.secondpass(["ngram", "build", "lm.arpa", "out", "--type", "trie"]);
-    let took = build().run().code(0).took;
-    for _ in 0..count(30, 500) {
+    let build = || dir.secondpass(["ngram"]).args(arguments).arg("--quiet");
+    let mut took = build().run().code(0).took;
+    let new = dir.read("out");
+    let mut rounds = 0;
+    while rounds < count(8, 100) || olds == 0 && rounds < 200 {
+        rounds += 1;
         dir.write("out", "old");
         let mut child = build().spawn();
         sleep(Duration::from_micros(random.below(took.as_micros() as usize * 5 / 4) as u64));
         child.kill().expect("a child");
         child.wait().expect("a child");
         let out = dir.read("out");
-        assert!(out == b"old" || out == new, "{} bytes are neither file", out.len());
+        assert!(out == b"old" || out == new, "{arguments:?}: {} bytes are neither file", out.len());
+        // Closer to its end each time.
+        took = if out == b"old" { took * 5 / 4 } else { took * 3 / 4 };
         olds += usize::from(out == b"old");
     }
-    assert!(olds > 0, "none was killed in time");
-    // What is left over of a killed build is not in the way of the next one, and opens nowhere.
-    for name in names(&dir).iter().filter(|name| name.ends_with(".part")) {
-        dir.secondpass(["ngram", "info", name]).run().code(2);
+    assert!(olds > 0, "{arguments:?}: none was killed in time");
+    // What is left over of a killed build is not in the way of the next one, and opens nowhere unless
+    // only the renaming was left to do.
+    for name in names(dir).iter().filter(|name| name.ends_with(".part")) {
+        let info = dir.secondpass(["ngram", "info", name]).run();
+        if dir.read(name) != new {
+            info.code(2);
+        }
+        std::fs::remove_file(dir.path(name)).expect("what was left over");
     }
     build().run().code(0);
     assert!(dir.read("out") == new);
@@ -137,16 +167,69 @@ fn m5_a_killed_build_leaves_the_old_file_or_the_new() {
 #[test]
 fn m5_a_full_disk_leaves_the_old_file() {
     let dir = arpa();
-    let size = gunzip("kenlm/unicode6.probing.gz").len();
-    for step in 0..count(8, 100) {
-        dir.write("out", "old");
-        let blocks = size / 512 * step / count(8, 100);
-        let mut command = Command::new("sh");
-        let script = format!("ulimit -f {blocks}; exec \"$PROGRAM\" ngram build lm.arpa out");
-        command.args(["-c", &script]).env("PROGRAM", env!("CARGO_BIN_EXE_secondpass"));
-        let run = dir.other(command).run().code(2);
-        assert!(run.stderr.contains("out: ") || run.stderr.contains(".part: "), "{}", run.stderr);
-        assert_eq!(dir.read("out"), b"old", "{blocks} blocks");
-        assert_eq!(names(&dir), ["lm.arpa", "out"]);
+    dir.write("text", std::fs::read(fixture("kenlm/unicode6.txt")).expect("a fixture"));
+    for writer in WRITERS {
+        dir.secondpass(["ngram"]).args(writer).run().code(0);
+        let size = dir.read("out").len();
+        for step in 0..count(4, 100) {
+            dir.write("out", "old");
+            let blocks = size / 512 * step / count(4, 100);
+            let mut command = Command::new("sh");
+            let script = format!("ulimit -f {blocks}; exec \"$PROGRAM\" ngram {}", writer.join(" "));
+            command.args(["-c", &script]).env("PROGRAM", env!("CARGO_BIN_EXE_secondpass"));
+            let run = dir.other(command).run().code(2);
+            assert!(run.stderr.contains("out: "), "{writer:?}: {}", run.stderr);
+            assert_eq!(dir.read("out"), b"old", "{writer:?}: {blocks} blocks");
+            assert_eq!(names(&dir), ["lm.arpa", "out", "text"]);
+        }
+    }
+}
+
+/// What is no file is not replaced by one, as `root` could.
+#[test]
+fn devices_and_folders_are_not_replaced() {
+    let dir = arpa();
+    std::fs::create_dir(dir.path("folder")).expect("a folder");
+    for out in ["folder", "/dev/null"] {
+        for kind in ["probing", "trie", "compact"] {
+            let run = dir.secondpass(["ngram", "build", "lm.arpa", out, "--type", kind]).run().code(2);
+            assert!(run.stderr.contains(&format!("{out}: is no regular file")), "{}", run.stderr);
+        }
+    }
+    dir.secondpass(["ngram", "prune", "lm.arpa", "/dev/null", "--threshold", "1e-4"]).run().code(0);
+    assert!(!std::fs::metadata("/dev/null").expect("a device").is_file());
+}
+
+/// Compact files as each version of the format was first written; they stay readable (M6).
+#[test]
+fn m6_files_of_every_version_are_read() {
+    let dir = arpa();
+    dir.write("text", std::fs::read(fixture("kenlm/unicode6.txt")).expect("a fixture"));
+    let query = |model: &str| dir.secondpass(["ngram", "query", model, "text"]).run();
+    let expected = query("lm.arpa").code(0).stdout;
+    for version in 1..=2 {
+        let bytes = gunzip(&format!("kenlm/unicode6.compact-{version}.gz"));
+        dir.write("model", &bytes);
+        dir.secondpass(["ngram", "verify", "model"]).run().code(0);
+        assert!(query("model").code(0).stdout == expected, "version {version}");
+        let mut newer = bytes;
+        newer[36] += 2;
+        dir.write("model", &newer);
+        let said = query("model").code(2).stderr;
+        let advice = "build it anew from its ARPA file, or use a newer program";
+        assert!(said.contains(&format!("version {}", version + 2)) && said.contains(advice), "{said}");
+    }
+    // KenLM's: another version, another machine, one that was not finished.
+    let probing = gunzip("kenlm/unicode6.probing.gz");
+    for (at, bytes, expected) in [
+        (49, &b"4"[..], "version 4"),
+        (60, &[0, 0, 0, 63], "machine"),
+        (34, b"incomplete\n", "never finished"),
+    ] {
+        let mut other = probing.clone();
+        other[at..at + bytes.len()].copy_from_slice(bytes);
+        dir.write("model", &other);
+        let said = query("model").code(2).stderr;
+        assert!(said.contains(expected) && said.contains("build it again"), "{at}: {said}");
     }
 }

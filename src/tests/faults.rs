@@ -77,7 +77,7 @@ fn f1_a_file_that_cannot_be_built() {
             .env("FAILPOINTS", failpoints)
             .run()
     };
-    for point in ["ngram::open", "build::create", "build::write", "build::finish"] {
+    for point in ["ngram::open", "whole::create", "whole::write", "whole::finish"] {
         for when in ["return", "1*off->return", "3*off->return", "9*off->return"] {
             dir.write("out", "old");
             let output = build(&format!("{point}={when}"));

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The import order: a module imports from lower levels only, and never from its own.
-const LEVELS: [(&str, u32); 20] = [
+const LEVELS: [(&str, u32); 21] = [
     ("error", 0),
     ("nbest", 10),
     ("lines", 10),
     ("faults", 10),
+    ("whole", 15),
     ("formats", 20),
     ("tokens", 30),
     ("trie", 30),
@@ -32,7 +33,7 @@ const LEVELS: [(&str, u32); 20] = [
 /// Where the levels alone say too little: these modules import from nothing but these.
 const ONLY: [(&str, &[&str]); 3] = [
     ("tokens", &["error", "faults", "nbest"]),
-    ("lm", &["error", "faults", "nbest", "tokens", "trie"]),
+    ("lm", &["error", "faults", "nbest", "tokens", "trie", "whole"]),
     // Knows nothing of speech.
     ("pool", &["error"]),
 ];

@@ -1,6 +1,7 @@
 //! The promises of `reference/reliability.md`, kept by the program as people run it. Small numbers
 //! by default; `SECONDPASS_FULL=1` runs the long forms.
 
+mod arithmetic;
 mod build;
 mod bytes;
 mod carry;

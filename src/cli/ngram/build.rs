@@ -94,12 +94,13 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
         return compact(arguments, out, messages);
     }
     let options = arguments.options(arguments.r#type);
-    let Plan { counts, bytes, memory_bytes, .. } = plan(&arguments.arpa, &options)?;
+    let Plan { counts, bytes, memory_bytes, seconds, .. } = plan(&arguments.arpa, &options)?;
     messages.say(&format!(
-        "{}: about {} on disk, {} of memory to build it",
+        "{}: about {} on disk, {} of memory and {:.0} s to build it",
         out.display(),
         size(bytes),
-        size(memory_bytes)
+        size(memory_bytes),
+        seconds.max(1.0)
     ));
     let bar = progress("reading", counts.iter().sum());
     let built = build(&arguments.arpa, out, &options, &mut |seen| bar.set_position(seen));
@@ -112,7 +113,7 @@ fn compact(arguments: &Args, out: &Path, messages: &Messages) -> Result<End> {
     let options = arguments.compact()?;
     let estimate = compact::estimate(&arguments.arpa, &options)?;
     messages.say(&format!(
-        "{}: about {} on disk, at most {} of memory and {} of temporary files to build it, {:.0} s",
+        "{}: about {} on disk, at most {} of memory, {} of temporary files and about {:.0} s to build it",
         out.display(),
         size(estimate.file_bytes),
         size(estimate.memory_bytes),
@@ -132,21 +133,22 @@ fn compact(arguments: &Args, out: &Path, messages: &Messages) -> Result<End> {
 
 /// Every type's size; options count for those that have them.
 fn table(arguments: &Args) -> Result<String> {
-    let mut out = format!("{:<12} {:>10} {:>18}\n", "type", "on disk", "memory to build it");
+    let mut out = format!("{:<12} {:>10} {:>18} {:>7}\n", "type", "on disk", "memory to build it", "time");
     for kind in <Type as clap::ValueEnum>::value_variants() {
-        let (bytes, memory) = match kind {
+        let (bytes, memory, seconds) = match kind {
             Type::Compact => {
                 let estimate = compact::estimate(&arguments.arpa, &arguments.compact()?)?;
-                (estimate.file_bytes, estimate.memory_bytes)
+                (estimate.file_bytes, estimate.memory_bytes, estimate.seconds)
             }
             _ => {
                 let plan = plan(&arguments.arpa, &arguments.options(*kind))?;
-                (plan.bytes, plan.memory_bytes)
+                (plan.bytes, plan.memory_bytes, plan.seconds)
             }
         };
         let name =
             clap::ValueEnum::to_possible_value(kind).map_or(String::new(), |value| value.get_name().into());
-        let _ = writeln!(out, "{name:<12} {:>10} {:>18}", size(bytes), size(memory));
+        let seconds = seconds.max(1.0);
+        let _ = writeln!(out, "{name:<12} {:>10} {:>18} {seconds:>5.0} s", size(bytes), size(memory));
     }
     Ok(out + "Words' spellings not counted; tries grow by what pruning left out.\n")
 }
@@ -157,9 +159,9 @@ impl Args {
         if let Some(memory) = &self.memory {
             options.memory = usize::try_from(memory.bytes()?).unwrap_or(usize::MAX);
         }
-        options.form = match self.prefer.unwrap_or_default() {
-            Prefer::Size => compact::Form::Small,
-            Prefer::Speed => compact::Form::Fast,
+        options.prefer = match self.prefer.unwrap_or_default() {
+            Prefer::Size => compact::Prefer::Size,
+            Prefer::Speed => compact::Prefer::Speed,
         };
         options.missing_unk_log10 = self.unk;
         Ok(options)

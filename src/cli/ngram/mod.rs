@@ -9,11 +9,13 @@ mod verify;
 mod vocab;
 
 use std::io::Write;
+use std::path::Path;
 
 use super::End;
 use super::load::Loading;
 use super::messages::Messages;
 use crate::lm::ngram::Ngram;
+use crate::whole::Whole;
 use crate::{Error, Result};
 
 /// Make n-gram models, look into them, query and build them
@@ -48,8 +50,39 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
 }
 
 /// Opens a model to look into: without a copy of it.
-fn look(path: &std::path::Path) -> Result<Ngram> {
+fn look(path: &Path) -> Result<Ngram> {
     Ngram::open(path, &Loading::Mmap.options())
+}
+
+/// Lets `write` write a model; a file that was there is replaced when that has succeeded, and
+/// stays as it was if not. `-` is standard output, and pipes and devices are written as they are.
+fn whole<T>(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<T>) -> Result<T> {
+    if path == Path::new("-") {
+        return write(&mut std::io::stdout());
+    }
+    if std::fs::metadata(path).is_ok_and(|data| !data.is_file()) {
+        let file = std::fs::File::options().write(true).open(path);
+        return write(&mut file.map_err(|error| Error::io(path, error))?);
+    }
+    let mut file = Whole::create(path)?;
+    let made = write(&mut file).map_err(|error| match error {
+        // The library knows no name for it.
+        Error::Io { what, source } if what == "the model" => Error::io(path, source),
+        other => other,
+    })?;
+    file.finish()?;
+    Ok(made)
+}
+
+/// Refuses a packing that models are not written in.
+fn packable(path: &Path) -> Result<()> {
+    let name = path.to_string_lossy();
+    match [".bz2", ".xz", ".zst"].iter().find(|packing| name.ends_with(**packing)) {
+        Some(packing) => Err(Error::config(format!(
+            "{name}: models are written plain or as .gz; write to standard output and pack that as {packing}"
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// Writes to standard output.

@@ -7,8 +7,8 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 
 use crate::cli::End;
+use crate::cli::files;
 use crate::cli::messages::Messages;
-use crate::cli::{atomic, files};
 use crate::lm::ngram::prune::{Keep, Pruner};
 use crate::{Error, Result};
 
@@ -35,7 +35,7 @@ pub struct Args {
     /// First drop all but the NUM most frequent words, <s>, </s> and <unk> among them
     #[arg(long, value_name = "NUM", help_heading = "Model")]
     vocabulary: Option<usize>,
-    /// Texts to count contexts and words in, plain, gzip or bzip2
+    /// Texts to count contexts and words in, plain or packed (gzip, bzip2, xz, zstd)
     #[arg(long, value_name = "TEXT", num_args = 1.., help_heading = "Input")]
     history_text: Vec<PathBuf>,
     /// Decimals of the numbers written
@@ -45,7 +45,7 @@ pub struct Args {
 
 /// Prunes.
 pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
-    atomic::packable(&arguments.output)?;
+    super::packable(&arguments.output)?;
     if let Some(text) = arguments.history_text.iter().find(|text| files::same(text, &arguments.output)) {
         return Err(Error::config(format!("{}: is both a text and the output", text.display())));
     }
@@ -73,7 +73,7 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
         messages.say(&format!("n-grams that raise the perplexity by less than {threshold:.3e} went"));
     }
     let decimals = usize::from(arguments.decimals);
-    atomic::write(&arguments.output, |out| {
+    super::whole(&arguments.output, |out| {
         let failed = |source| Error::io(&arguments.output, source);
         let mut buffered = BufWriter::with_capacity(1 << 16, out);
         if arguments.output.extension().is_some_and(|extension| extension == "gz") {

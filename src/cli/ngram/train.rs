@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use indicatif::ProgressBar;
 
 use crate::cli::End;
+use crate::cli::files;
 use crate::cli::memory::{Amount, shown};
 use crate::cli::messages::Messages;
 use crate::cli::rescore::jobs;
 use crate::cli::signals;
-use crate::cli::{atomic, files};
 use crate::lm::ngram::estimate::{Discounts, Estimator, Options, Phase, Plan, Progress, Summary, Vocabulary};
 use crate::stream::Stop;
 use crate::{Error, Result};
@@ -103,7 +103,7 @@ impl Args {
                 "-o {name} names the output file; the order is given with --order {name} (-n {name})"
             )));
         }
-        atomic::packable(&self.output)?;
+        super::packable(&self.output)?;
         if let Some(text) = self.texts.iter().find(|text| files::same(text, &self.output)) {
             return Err(Error::config(format!("{}: is both a text and the output", text.display())));
         }
@@ -163,16 +163,7 @@ impl Args {
 
     fn write(&self, estimator: Estimator, bar: &mut Bar<'_>) -> Result<Summary> {
         let mut observer = |progress| bar.show(progress);
-        atomic::write(&self.output, |out| {
-            let written = estimator.finish_with(out, &mut observer);
-            written.map_err(|error| match error {
-                // The library knows no name for it.
-                Error::Io { what, source } if what == "the model" && self.output != Path::new("-") => {
-                    Error::io(&self.output, source)
-                }
-                other => other,
-            })
-        })
+        super::whole(&self.output, |out| estimator.finish_with(out, &mut observer))
     }
 }
 

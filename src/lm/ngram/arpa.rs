@@ -6,8 +6,10 @@
 //! spread over several lines.
 
 use std::fmt::Display;
+use std::path::Path;
 
 use super::input::{Lines, foreign};
+use super::list::head as first_bytes;
 use super::number;
 use super::vocab::{Words, is_unk};
 use crate::{Error, Result};
@@ -51,6 +53,53 @@ pub(crate) fn read(lines: &mut Lines, words: &mut Words, sink: &mut impl Sink) -
     let counts = head(lines)?;
     sink.counts(&counts, lines.size());
     body(lines, &counts, words, sink)
+}
+
+/// Calls `each` with every n-gram of an ARPA file, plain or packed, in the order of the file: the ids of
+/// its words, the predicted one last, its log10 probability and its log10 backoff (0 where it has
+/// none). Returns the words, which ids are of. Takes memory for the words alone.
+///
+/// # Errors
+/// If the file cannot be read or is not as it should be; the message says where. Words that n-grams have
+/// and the file does not list are found out, n-grams that are listed twice and missing contexts are
+/// not: [`Ngram::open`](super::Ngram::open) finds those.
+///
+/// # Examples
+/// ```
+/// # let file = tempfile::NamedTempFile::new()?;
+/// # std::fs::write(&file, "\\data\\\nngram 1=3\n\n\\1-grams:\n-99\t<s>\n-0.5\t</s>\n-0.25\ta\n\n\\end\\\n")?;
+/// let mut likely = Vec::new();
+/// let words = secondpass::lm::ngram::read_arpa(file.path(), |ids, log10, _backoff| {
+///     if log10 > -1.0 {
+///         likely.push(ids.to_vec());
+///     }
+/// })?;
+/// assert_eq!(words.word(likely[1][0]), Some(&b"a"[..]));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn read_arpa(path: impl AsRef<Path>, each: impl FnMut(&[u32], f32, f32)) -> Result<Words> {
+    let mut words = Words::new();
+    read(&mut Lines::open(path.as_ref())?, &mut words, &mut Visitor(each))?;
+    Ok(words)
+}
+
+struct Visitor<F>(F);
+
+impl<F: FnMut(&[u32], f32, f32)> Sink for Visitor<F> {
+    fn counts(&mut self, _counts: &[u64], _bytes: Option<u64>) {}
+
+    fn unigram(&mut self, id: u32, prob: f32, backoff: f32) {
+        self.0(&[id], prob, backoff);
+    }
+
+    fn ngram(&mut self, _line: u64, words: &[u32], prob: f32, backoff: f32) -> Result<(), Fault> {
+        self.0(words, prob, backoff);
+        Ok(())
+    }
+
+    fn settle(&mut self) -> Result<(), Fault> {
+        Ok(())
+    }
 }
 
 /// Reads the counts alone, which stand at the beginning.
@@ -210,37 +259,69 @@ fn read_ngrams(
     sink: &mut impl Sink,
 ) -> Result<()> {
     let mut ids = [0; MAX_ORDER];
+    let mut last = [Last::default(); MAX_ORDER];
     header(lines, order)?;
     for at in 0..counts[order - 1] {
         next_entry(lines, order, at, counts)?;
         let line = lines.line();
         let (prob, backoff) =
-            entry(line, order, at, counts, words, &mut ids).map_err(|what| lines.fail(what))?;
+            entry(line, order, at, counts, words, &mut last, &mut ids).map_err(|what| lines.fail(what))?;
         sink.ngram(lines.number(), &ids[..order], prob, backoff)
             .map_err(|fault| lines.fail_at(fault.line, fault.what))?;
     }
     sink.settle().map_err(|fault| lines.fail_at(fault.line, fault.what))
 }
 
-/// An n-gram's probability and backoff; its words' ids go to `ids`.
+/// The word that stood in the same place of the line before: sorted files have most of them again.
+#[derive(Clone, Copy, Default)]
+struct Last {
+    /// 0 for those too long to be kept, as for none.
+    length: usize,
+    first: u64,
+    rest: u64,
+}
+
+impl Last {
+    fn new(word: &[u8]) -> Self {
+        if word.len() > 16 {
+            return Self::default();
+        }
+        Self { length: word.len(), first: first_bytes(word), rest: first_bytes(word.get(8..).unwrap_or(&[])) }
+    }
+
+    #[inline]
+    fn is(&self, word: &[u8]) -> bool {
+        self.length == word.len()
+            && self.length > 0
+            && self.first == first_bytes(word)
+            && (self.length <= 8 || self.rest == first_bytes(&word[8..]))
+    }
+}
+
+/// An n-gram's probability and backoff; its words' ids go to `ids`, which still has those of `last`.
 fn entry(
     line: &[u8],
     order: usize,
     at: u64,
     counts: &[u64],
     words: &Words,
+    last: &mut [Last; MAX_ORDER],
     ids: &mut [u32; MAX_ORDER],
 ) -> Result<(f32, f32), String> {
     let (prob, mut rest) = probability(line, order, at, counts)?;
-    for id in &mut ids[..order] {
+    for (id, last) in ids[..order].iter_mut().zip(last) {
         let (word, after) = split_word(skip_blanks(rest));
+        rest = after;
+        if last.is(word) {
+            continue;
+        }
         if word.is_empty() {
             return Err(format!("expected {order} words, found {}", shown(line)));
         }
         *id = words.find(word).ok_or_else(|| {
             format!("the word {} is not among the 1-grams, which must list every word", shown(word))
         })?;
-        rest = after;
+        *last = Last::new(word);
     }
     Ok((prob, backoff(rest, order == counts.len())?))
 }

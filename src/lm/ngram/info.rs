@@ -9,7 +9,7 @@ use super::{Engine, Ngram, compact};
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Info {
-    /// The file's kind: `ARPA`, one of KenLM's six, or `secondpass compact, small` or `.., fast`.
+    /// The file's kind: `ARPA`, one of KenLM's six, or `secondpass compact, for size` or `.., for speed`.
     pub kind: String,
     /// Number of n-grams for each order from 1, as [`Ngram::counts`] gives them.
     pub counts: Vec<u64>,
@@ -44,8 +44,8 @@ impl Ngram {
         match &self.core.engine {
             Engine::Hashed(_) => {}
             Engine::Kenlm(model) => describe(model, &mut info),
-            Engine::Compact(model) => describe_compact("small", model.bytes(), &mut info),
-            Engine::Tables(model) => describe_compact("fast", model.bytes(), &mut info),
+            Engine::Compact(model) => describe_compact("size", model.bytes(), &mut info),
+            Engine::Tables(model) => describe_compact("speed", model.bytes(), &mut info),
         }
         info
     }
@@ -65,8 +65,8 @@ impl Ngram {
     }
 }
 
-fn describe_compact(form: &str, bytes: &[u8], info: &mut Info) {
-    info.kind = format!("secondpass compact, {form}");
+fn describe_compact(prefer: &str, bytes: &[u8], info: &mut Info) {
+    info.kind = format!("secondpass compact, for {prefer}");
     let part = |(name, start, length): (String, usize, u64)| Section {
         name,
         bytes: start..start.saturating_add(length as usize),

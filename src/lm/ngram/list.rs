@@ -1,10 +1,15 @@
 //! A word list made word by word, as ARPA files give them.
 
+use std::hash::{BuildHasher, Hasher};
+
+use foldhash::fast::RandomState;
+
 use super::vocab::{MULTIPLIER, UNK, is_unk, murmur};
 
 /// Words numbered in the order they came; `<unk>` is 0.
 ///
-/// All of them lie in one block of memory; finding one costs a hash and usually one comparison.
+/// Finding a word of up to eight bytes reads one slot, usually; a longer one is compared with what
+/// its id spells besides.
 #[derive(Debug, Clone)]
 pub(crate) struct List {
     bytes: Vec<u8>,
@@ -12,6 +17,8 @@ pub(crate) struct List {
     ends: Vec<usize>,
     /// Open addressing, a power of two long, at most half full.
     slots: Vec<Slot>,
+    /// Seeded by chance, so that no file can be made to have all its words in one place.
+    hasher: RandomState,
     hash: u64,
     bos: u32,
     eos: u32,
@@ -19,15 +26,25 @@ pub(crate) struct List {
 
 #[derive(Debug, Clone, Copy)]
 struct Slot {
-    /// The upper half of the word's hash: spares most comparisons of words.
-    tag: u32,
+    /// What the word begins with ([`head`]).
+    head: u64,
+    /// Its length, and a part of its hash.
+    check: u32,
     id: u32,
 }
 
 impl List {
     /// A list of `<unk>` alone.
     pub(crate) fn new() -> Self {
-        Self { bytes: UNK.to_vec(), ends: vec![UNK.len()], slots: vec![EMPTY; 64], hash: 0, bos: 0, eos: 0 }
+        Self {
+            bytes: UNK.to_vec(),
+            ends: vec![UNK.len()],
+            slots: vec![EMPTY; 64],
+            hasher: RandomState::default(),
+            hash: 0,
+            bos: 0,
+            eos: 0,
+        }
     }
 
     /// The word of an id. `None` if there is no such id.
@@ -45,9 +62,7 @@ impl List {
 
     /// The id of a word that the model lists, `<unk>` and `<UNK>` (0) included.
     pub(crate) fn find(&self, word: &[u8]) -> Option<u32> {
-        let hash = murmur(word);
-        let slot = self.slots[self.place(word, hash)];
-        match slot.id {
+        match self.slots[self.place(word).0].id {
             NONE => is_unk(word).then_some(0),
             id => Some(id),
         }
@@ -56,16 +71,15 @@ impl List {
     /// Adds a word that is neither of the unknown word's spellings; `None` if it is there already
     /// or there are too many.
     pub(crate) fn insert(&mut self, word: &[u8]) -> Option<u32> {
-        let hash = murmur(word);
-        let place = self.place(word, hash);
+        let (place, slot) = self.place(word);
         if self.slots[place].id != NONE || self.ends.len() >= NONE as usize {
             return None;
         }
         let id = self.ends.len() as u32;
-        self.slots[place] = Slot { tag: tag(hash), id };
+        self.slots[place] = Slot { id, ..slot };
         self.bytes.extend_from_slice(word);
         self.ends.push(self.bytes.len());
-        self.hash = mix(self.hash, hash);
+        self.hash = mix(self.hash, murmur(word));
         match word {
             b"<s>" => self.bos = id,
             b"</s>" => self.eos = id,
@@ -77,15 +91,21 @@ impl List {
         Some(id)
     }
 
-    /// The slot that holds `word`, or the empty one where it would go. Ends because at least half
-    /// of the slots are empty.
-    fn place(&self, word: &[u8], hash: u64) -> usize {
+    /// The slot that holds `word`, or the empty one where it would go; and what would go there, but
+    /// for the id. Ends because at least half of the slots are empty.
+    fn place(&self, word: &[u8]) -> (usize, Slot) {
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write(word);
+        let hash = hasher.finish();
+        let check = (hash >> 32) as u32 & !0xff | word.len().min(0xff) as u32;
+        let new = Slot { head: head(word), check, id: NONE };
         let mask = self.slots.len() - 1;
         let mut at = hash as usize & mask;
         loop {
             let slot = self.slots[at];
-            if slot.id == NONE || slot.tag == tag(hash) && self.word(slot.id) == Some(word) {
-                return at;
+            let alike = (slot.head, slot.check) == (new.head, new.check);
+            if slot.id == NONE || alike && (word.len() <= 8 || self.word(slot.id) == Some(word)) {
+                return (at, new);
             }
             at = (at + 1) & mask;
         }
@@ -94,10 +114,8 @@ impl List {
     fn grow(&mut self) {
         self.slots = vec![EMPTY; self.slots.len() * 2];
         for id in 1..self.ends.len() as u32 {
-            let word = self.word(id).unwrap_or_default();
-            let hash = murmur(word);
-            let place = self.place(word, hash);
-            self.slots[place] = Slot { tag: tag(hash), id };
+            let (place, slot) = self.place(self.word(id).unwrap_or_default());
+            self.slots[place] = Slot { id, ..slot };
         }
     }
 
@@ -120,9 +138,17 @@ pub(crate) fn mix(before: u64, word: u64) -> u64 {
     (before.rotate_left(5) ^ word).wrapping_mul(MULTIPLIER)
 }
 
-fn tag(hash: u64) -> u32 {
-    (hash >> 32) as u32
+/// The first eight bytes of a word. Of a shorter one all of it: no two of one length have the same.
+#[inline]
+pub(super) fn head(word: &[u8]) -> u64 {
+    if let Some(&first) = word.first_chunk::<8>() {
+        return u64::from_le_bytes(first);
+    }
+    if let (Some(&first), Some(&last)) = (word.first_chunk::<4>(), word.last_chunk::<4>()) {
+        return u64::from(u32::from_le_bytes(first)) | u64::from(u32::from_le_bytes(last)) << 32;
+    }
+    word.iter().rev().fold(0, |head, &byte| head << 8 | u64::from(byte))
 }
 
 const NONE: u32 = u32::MAX;
-const EMPTY: Slot = Slot { tag: 0, id: NONE };
+const EMPTY: Slot = Slot { head: 0, check: 0, id: NONE };

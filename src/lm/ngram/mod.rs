@@ -32,6 +32,7 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
+pub use self::arpa::read_arpa;
 use self::compact::{Compact, Tables, Vocabulary};
 use self::hashed::{Builder, Hashed};
 pub use self::info::{Info, Section};
@@ -252,8 +253,8 @@ impl Ngram {
             let opened = compact::open(Arc::new(bytes), options.missing_unk_log10);
             let (model, Vocabulary { words, unknowns }) = opened.map_err(|what| Error::model(name, what))?;
             let engine = match model {
-                compact::Opened::Small(model) => Engine::Compact(model),
-                compact::Opened::Fast(model) => Engine::Tables(model),
+                compact::Opened::Size(model) => Engine::Compact(model),
+                compact::Opened::Speed(model) => Engine::Tables(model),
             };
             return Ok(Self::of(engine, words, unknown_words(name, unknowns, options)));
         }

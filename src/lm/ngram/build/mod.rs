@@ -2,7 +2,6 @@
 //!
 //! KenLM's files come out byte for byte as its `build_binary` writes them.
 
-mod output;
 mod quantiser;
 mod tables;
 mod trie;
@@ -57,6 +56,8 @@ pub struct Plan {
     pub bytes: u64,
     /// Memory that building will use at its peak, about.
     pub memory_bytes: u64,
+    /// Seconds on one core of a machine of 2023, about; more for packed files.
+    pub seconds: f64,
 }
 
 impl BuildOptions {
@@ -165,7 +166,7 @@ fn plan_counts(arpa: &Path, counts: &[u64], options: &BuildOptions) -> Result<Pl
     if counts.len() < 2 {
         return Err(Error::model(
             arpa,
-            "has single words only, and KenLM's files need 2-grams at least; use the ARPA file as it is",
+            "has single words only, and KenLM's files need 2-grams at least; use the ARPA file as it is, or build a compact file",
         ));
     }
     let unknown = options.missing_unk_log10;
@@ -204,7 +205,13 @@ fn plan_counts(arpa: &Path, counts: &[u64], options: &BuildOptions) -> Result<Pl
         }
     };
     let (bytes, memory_bytes) = sizes.map_err(|what| Error::model(arpa, what))?;
-    Ok(Plan { counts: counts.to_vec(), bytes, memory_bytes })
+    let each = match options.target {
+        Target::Probing { .. } => PROBING_SECONDS,
+        Target::Trie { .. } => TRIE_SECONDS,
+    };
+    let seconds = counts.iter().map(|&count| count as f64).sum::<f64>() * each;
+    let memory_bytes = memory_bytes.saturating_add(PROGRAM_BYTES);
+    Ok(Plan { counts: counts.to_vec(), bytes, memory_bytes, seconds })
 }
 
 fn header(options: &BuildOptions, counts: Vec<u64>) -> Header {
@@ -217,5 +224,10 @@ fn header(options: &BuildOptions, counts: Vec<u64>) -> Header {
     Header { kind, multiplier, spelled: options.spellings, counts }
 }
 
+/// Memory that is not for n-grams: the program, buffers.
+const PROGRAM_BYTES: u64 = 20 << 20;
+/// Time for an n-gram, its text included.
+const PROBING_SECONDS: f64 = 0.4e-6;
+const TRIE_SECONDS: f64 = 0.8e-6;
 /// What stands in the headers of tries, too.
 const DEFAULT_MULTIPLIER: f32 = 1.5;

@@ -5,13 +5,13 @@
 
 use std::path::Path;
 
-use super::output::Output;
 use super::{BuildOptions, Source};
 use crate::lm::ngram::hashed::{Builder, Unigram};
 use crate::lm::ngram::kenlm::Header;
 use crate::lm::ngram::kenlm::layout::{LONGEST_ENTRY, buckets};
 use crate::lm::ngram::table::{Added, Slot, Table};
 use crate::lm::ngram::vocab::{Words, murmur};
+use crate::whole::Whole;
 use crate::{Error, Result};
 
 pub(super) fn build(
@@ -34,12 +34,13 @@ pub(super) fn build(
     let mut vocabulary = table(counts[0])?;
     let tables: Vec<_> = counts[1..].iter().map(|&count| table(count)).collect::<Result<_>>()?;
     // Seen before the long work begins: whether there is a place to write to.
-    let mut output = Output::create(out, &Header::incomplete(order))?;
+    let mut output = Whole::create(out)?;
+    output.put(&Header::incomplete(order))?;
     let mut builder = Builder::with(options.missing_unk_log10, tables);
     source.read(words, &mut builder, progress)?;
     let model = builder.finish();
-    output.write(&0u32.to_le_bytes())?;
-    output.write(&(words.len() as u32).to_le_bytes())?;
+    output.put(&0u32.to_le_bytes())?;
+    output.put(&(words.len() as u32).to_le_bytes())?;
     for id in 1..words.len() as u32 {
         let hash = murmur(words.word(id).unwrap_or_default());
         // The id in the place of a probability's bits.
@@ -51,7 +52,7 @@ pub(super) fn build(
     let unigrams =
         model.unigrams.iter().copied().chain(std::iter::repeat(Unigram { prob: 0.0, backoff: 0.0 }));
     for Unigram { prob, backoff } in unigrams.take(counts[0] as usize + 1) {
-        output.write(&pair(prob, backoff))?;
+        output.put(&pair(prob, backoff))?;
     }
     for (table, n) in model.tables.iter().zip(2..) {
         entries(&mut output, table.slots(), if n == order { LONGEST_ENTRY } else { 16 })?;
@@ -59,28 +60,24 @@ pub(super) fn build(
     if options.spellings {
         spellings(&mut output, words, 0..words.len() as u32)?;
     }
-    output.finish(&header.write())
+    output.finish_with(&header.write())
 }
 
 /// Words, each with a NUL behind it.
-pub(super) fn spellings(
-    output: &mut Output,
-    words: &Words,
-    ids: impl IntoIterator<Item = u32>,
-) -> Result<()> {
+pub(super) fn spellings(output: &mut Whole, words: &Words, ids: impl IntoIterator<Item = u32>) -> Result<()> {
     for id in ids {
-        output.write(words.word(id).unwrap_or_default())?;
-        output.write(&[0])?;
+        output.put(words.word(id).unwrap_or_default())?;
+        output.put(&[0])?;
     }
     Ok(())
 }
 
-fn entries(output: &mut Output, slots: &[Slot], bytes: usize) -> Result<()> {
+fn entries(output: &mut Whole, slots: &[Slot], bytes: usize) -> Result<()> {
     for slot in slots {
         let mut entry = [0; 16];
         entry[..8].copy_from_slice(&slot.key.to_le_bytes());
         entry[8..].copy_from_slice(&pair(slot.prob, slot.backoff));
-        output.write(&entry[..bytes])?;
+        output.put(&entry[..bytes])?;
     }
     Ok(())
 }

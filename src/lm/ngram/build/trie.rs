@@ -7,15 +7,15 @@
 
 use std::path::Path;
 
-use super::output::Output;
 use super::quantiser::Steps;
 use super::{BuildOptions, Source};
-use crate::lm::ngram::arpa::{Fault, MAX_ORDER, Sink};
-use crate::lm::ngram::hashed::{Builder, Hashed, key};
+use crate::lm::ngram::arpa::{Fault, Sink};
+use crate::lm::ngram::hashed::{Builder, Hashed, extend};
 use crate::lm::ngram::kenlm::Header;
 use crate::lm::ngram::kenlm::layout::{Array, Records, TrieLayout};
 use crate::lm::ngram::kenlm::raw::put_bits;
 use crate::lm::ngram::vocab::{Words, murmur};
+use crate::whole::Whole;
 use crate::{Error, Result};
 
 pub(super) fn build(
@@ -27,7 +27,8 @@ pub(super) fn build(
     progress: &mut dyn FnMut(u64),
 ) -> Result<()> {
     let order = source.counts.len();
-    let mut output = Output::create(out, &Header::incomplete(order))?;
+    let mut output = Whole::create(out)?;
+    output.put(&Header::incomplete(order))?;
     let mut collector = Collector::new(options.missing_unk_log10, order);
     collector.builder.counts(&source.counts, source.lines.size());
     let unknowns = source.read(words, &mut collector, progress)?;
@@ -45,34 +46,34 @@ pub(super) fn build(
     section.extend((model.ranks.hashes.len() as u64).to_le_bytes());
     section.extend(model.ranks.hashes.iter().flat_map(|hash| hash.to_le_bytes()));
     section.resize(8 + 8 * header.counts[0] as usize, 0);
-    output.write(&section)?;
+    output.put(&section)?;
     let steps = quantise.map(|bits| model.steps(bits));
     if let (Some((probs, backoffs)), Some(steps)) = (quantise, &steps) {
-        output.write(&[2, probs, backoffs, 0, 0, 0, 0, 0])?;
+        output.put(&[2, probs, backoffs, 0, 0, 0, 0, 0])?;
         for (probs, backoffs) in steps {
             let values = probs.values.iter().chain(backoffs.iter().flat_map(|steps| &steps.values));
-            output.write(&values.flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>())?;
+            output.put(&values.flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>())?;
         }
     }
-    output.write(&model.unigrams(&collector.unigrams, header.counts[0] as usize))?;
+    output.put(&model.unigrams(&collector.unigrams, header.counts[0] as usize))?;
     for n in 2..=order {
         let steps = steps.as_ref().map(|steps| &steps[n - 2]);
         match layout.middles.get(n - 2) {
             Some((records, compressed)) => {
                 let pointers = model.pointers(n);
                 if let Some(compressed) = compressed {
-                    output.write(&upper(compressed, records, array.unwrap_or(0), &pointers))?;
+                    output.put(&upper(compressed, records, array.unwrap_or(0), &pointers))?;
                 }
-                output.write(&model.records(n, records, steps, &pointers))?;
+                output.put(&model.records(n, records, steps, &pointers))?;
             }
-            None => output.write(&model.records(n, &layout.longest, steps, &[]))?,
+            None => output.put(&model.records(n, &layout.longest, steps, &[]))?,
         }
     }
     if options.spellings {
         let ids = std::iter::once(0).chain(model.ranks.word.iter().copied());
         super::tables::spellings(&mut output, words, ids)?;
     }
-    output.finish(&header.write())
+    output.finish_with(&header.write())
 }
 
 /// Keeps what hash tables forget: the words of n-grams, and how unigrams were written.
@@ -182,18 +183,27 @@ impl Model {
         self.levels.reverse();
     }
 
-    /// An n-gram's log10 probability and backoff.
-    fn values(&self, reversed: &[u32]) -> (f32, f32) {
-        let mut words = [0; MAX_ORDER];
-        let words = &mut words[..reversed.len()];
-        for (word, &rank) in words.iter_mut().rev().zip(reversed) {
-            *word = self.ranks.id(rank);
-        }
-        let table = &self.hashed.tables[words.len() - 2];
-        match table.find(key(words)) {
-            Some(place) => (-table.at(place).prob.abs(), table.at(place).backoff),
-            // There is no such n-gram; and if a hash could lie, it would be one without weight.
-            None => (f32::NEG_INFINITY, -0.0),
+    /// Calls `take` with each n-gram of an order and its log10 probability and backoff.
+    ///
+    /// Where these are is random, so a handful of places are asked for before the first is read.
+    fn each_value(&self, level: &Level, mut take: impl FnMut(&[u32], f32, f32)) {
+        let table = &self.hashed.tables[level.order - 2];
+        let mut keys = [0; AHEAD];
+        for grams in level.ids.chunks(AHEAD * level.order) {
+            let grams = grams.chunks_exact(level.order);
+            for (gram, key) in grams.clone().zip(&mut keys) {
+                let mut words = gram.iter().map(|&rank| self.ranks.id(rank));
+                let last = words.next().unwrap_or_default();
+                *key = words.fold(u64::from(last), extend);
+                table.near(*key);
+            }
+            for (gram, &key) in grams.zip(&keys) {
+                match table.find(key) {
+                    Some(place) => take(gram, -table.at(place).prob.abs(), table.at(place).backoff),
+                    // There is no such n-gram; and if a hash could lie, it would be one without weight.
+                    None => take(gram, f32::NEG_INFINITY, -0.0),
+                }
+            }
         }
     }
 
@@ -201,9 +211,11 @@ impl Model {
     fn steps(&self, (prob_bits, backoff_bits): (u8, u8)) -> Vec<(Steps, Option<Steps>)> {
         let highest = self.levels.len() + 1;
         let steps = |level: &Level| {
-            let (mut probs, mut backoffs): (Vec<f32>, Vec<f32>) =
-                level.iter().map(|gram| self.values(gram)).unzip();
-            backoffs.retain(|&backoff| backoff != 0.0);
+            let (mut probs, mut backoffs) = (Vec::new(), Vec::new());
+            self.each_value(level, |_, prob, backoff| {
+                probs.push(prob);
+                backoffs.extend(Some(backoff).filter(|&backoff| backoff != 0.0));
+            });
             let backoffs = (level.order < highest).then(|| Steps::backoffs(&mut backoffs, backoff_bits));
             (Steps::probs(&mut probs, prob_bits), backoffs)
         };
@@ -256,14 +268,14 @@ impl Model {
         let bits = records.bits();
         let mut section = vec![0; ((records.count + 1) * bits).div_ceil(8) as usize + 8];
         let inline = (1u64 << records.pointer_bits) - 1;
-        for (gram, at) in self.levels[order - 2].iter().zip(0u64..) {
+        let mut at = 0;
+        self.each_value(&self.levels[order - 2], |gram, prob, backoff| {
             let mut bit = at * bits;
             let mut put = |width: u8, value: u64| {
                 put_bits(&mut section, bit, width, value);
                 bit += u64::from(width);
             };
             put(records.word_bits, u64::from(gram[order - 1]));
-            let (prob, backoff) = self.values(gram);
             let middle = !pointers.is_empty();
             match steps {
                 Some((probs, backoffs)) => {
@@ -283,7 +295,8 @@ impl Model {
             if middle {
                 put(records.pointer_bits, pointers[at as usize] & inline);
             }
-        }
+            at += 1;
+        });
         if let Some(&end) = pointers.last() {
             let bit = records.count * bits + u64::from(records.word_bits) + u64::from(records.value_bits);
             put_bits(&mut section, bit, records.pointer_bits, end & inline);
@@ -342,3 +355,6 @@ fn with_parents(ids: Vec<u32>, order: usize, longer: &Level) -> Vec<u32> {
         while parents.next_if_eq(&next).is_some() {}
     }
 }
+
+/// N-grams whose places are asked for at once.
+const AHEAD: usize = 32;

@@ -10,7 +10,7 @@ use super::collect::Collected;
 use super::encode::encode;
 use super::formula::linear;
 use super::key::Fields;
-use super::layout::{self, Form, Writer};
+use super::layout::{self, Prefer, Writer};
 use super::level::{Below, level};
 use super::model::{EXTREME, MODERATE, UNKNOWNS};
 use super::pack::{Parents, pack};
@@ -23,8 +23,8 @@ use crate::{Error, Result};
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Options {
-    /// Whether the file is to be small or fast; small by default.
-    pub form: Form,
+    /// Whether the file is to be made for size or for speed; for size by default.
+    pub prefer: Prefer,
     /// Bytes of memory for n-grams; what does not fit goes to temporary files. The words come on
     /// top, and marks and codebooks of at most a few dozen bytes for each 100 n-grams. 1 GiB by default.
     pub memory: usize,
@@ -65,7 +65,7 @@ pub struct Report {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { form: Form::default(), memory: 1 << 30, temporary: None, missing_unk_log10: -100.0 }
+        Self { prefer: Prefer::default(), memory: 1 << 30, temporary: None, missing_unk_log10: -100.0 }
     }
 }
 
@@ -77,11 +77,12 @@ pub fn estimate(arpa: impl AsRef<Path>, options: &Options) -> Result<Estimate> {
     let counts = arpa::counts(&mut Lines::open(arpa.as_ref())?)?;
     let ngrams = counts[1..].iter().fold(0u64, |sum, &count| sum.saturating_add(count));
     let record = 8 * numbers(&counts) as u64;
-    let temporary = ngrams.saturating_mul(3 * record + if options.form == Form::Fast { 180 } else { 92 });
+    let temporary =
+        ngrams.saturating_mul(3 * record + if options.prefer == Prefer::Speed { 180 } else { 92 });
     let words = counts[0].saturating_mul(WORD_BYTES);
-    let each = match options.form {
-        Form::Small => 3,
-        Form::Fast => 6,
+    let each = match options.prefer {
+        Prefer::Size => 3,
+        Prefer::Speed => 6,
     };
     Ok(Estimate {
         file_bytes: ngrams.saturating_mul(each).saturating_add(counts[0].saturating_mul(24)),
@@ -95,8 +96,8 @@ pub fn estimate(arpa: impl AsRef<Path>, options: &Options) -> Result<Estimate> {
 /// Builds a compact file from an ARPA file, plain or packed as [`super::super::Ngram::open`]
 /// takes it. Its n-grams may stand in any order.
 ///
-/// The file appears under its name only when it is complete; until then it is `OUT.incomplete`
-/// and says so in its first bytes.
+/// The file appears under its name only when it is complete: after whatever interruption there is
+/// the old file `out`, the new one, or none.
 ///
 /// # Errors
 /// If the ARPA file cannot be read or is not as it should be, or if a file cannot be written.
@@ -116,13 +117,16 @@ fn run<const W: usize>(arpa: &Path, out: &Path, counts: &[u64], options: &Option
     let beside = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let folder = options.temporary.clone().unwrap_or_else(|| beside.to_path_buf());
     let space = Space::new(options.memory, folder);
+    // Seen before the long work begins: whether there is a place to write to.
+    let writer = Writer::create(out, options.prefer, counts.len())?;
     let mut words = Words::new();
     let mut collected = Collected::<W>::new(&space, counts, options.missing_unk_log10);
     let unknowns = arpa::read(&mut Lines::open(arpa)?, &mut words, &mut collected)?;
     collected.rank();
     let ids = inverse(&collected);
-    let written = write(collected, &words, &ids, unknowns, options.form, out, &space);
+    let written = write(collected, &words, &ids, unknowns, options.prefer, writer, &space);
     written.map_err(|fail| match fail {
+        Fail::Whole(error) => error,
         Fail::Io(error) => Error::Io { what: format!("building {}", out.display()), source: error },
         Fail::Gram(ranks, what) => {
             let word = |rank: &u32| words.word(ids[*rank as usize]).unwrap_or_default();
@@ -141,13 +145,12 @@ fn write<const W: usize>(
     words: &Words,
     ids: &[u32],
     unknowns: u32,
-    form: Form,
-    out: &Path,
+    prefer: Prefer,
+    mut writer: Writer,
     space: &Space,
 ) -> Result<Report, Fail> {
     let mut unigrams = collected.unigrams.clone();
     let order = collected.ngrams.len() + 1;
-    let mut writer = Writer::create(out, form, order)?;
     let mut tree = Tree::grow(collected, space)?;
     for id in 0..words.len() as u32 {
         writer.write_all(words.word(id).unwrap_or_default())?;
@@ -168,9 +171,9 @@ fn write<const W: usize>(
         by_rank[rank] = (unigram.prob, unigram.backoff);
         writer.write_all(&unigram.prob.to_le_bytes())?;
         writer.write_all(&unigram.backoff.to_le_bytes())?;
-        match form {
-            Form::Small => writer.write_all(&unigram.rank.to_le_bytes())?,
-            Form::Fast => {
+        match prefer {
+            Prefer::Size => writer.write_all(&unigram.rank.to_le_bytes())?,
+            Prefer::Speed => {
                 for log10 in [-unigram.prob.abs(), unigram.backoff] {
                     writer.write_all(&(linear(log10) as f32).to_le_bytes())?;
                 }
@@ -184,18 +187,18 @@ fn write<const W: usize>(
     let mut below = Below::words(by_rank);
     let all: u64 = tree.counts.iter().sum();
     for length in 2..=order {
-        let (level, next) = level(&mut tree, length, below, form == Form::Small, space)?;
+        let (level, next) = level(&mut tree, length, below, prefer == Prefer::Size, space)?;
         largest = largest.max(level.largest);
-        match form {
-            Form::Small => encode(level, length == order, space, &mut writer)?,
-            Form::Fast => parents = pack(level, length == order, all, ids, parents, space, &mut writer)?,
+        match prefer {
+            Prefer::Size => encode(level, length == order, space, &mut writer)?,
+            Prefer::Speed => parents = pack(level, length == order, all, ids, parents, space, &mut writer)?,
         }
         below = next;
     }
     let extreme = if largest > MODERATE { EXTREME } else { 0 };
-    let (file_bytes, lengths) = writer.finish(unknowns.min(UNKNOWNS) | extreme)?;
+    let (file_bytes, lengths) = writer.finish(unknowns.min(UNKNOWNS) | extreme).map_err(Fail::Whole)?;
     let sections =
-        lengths.into_iter().enumerate().map(|(at, length)| (layout::name(form, at), length)).collect();
+        lengths.into_iter().enumerate().map(|(at, length)| (layout::name(prefer, at), length)).collect();
     Ok(Report { counts: tree.counts, file_bytes, sections })
 }
 

@@ -13,16 +13,16 @@
 //! | 64.. | table of sections: for each its length in bytes (8), CRC-32 (4), reserved (4) |
 //!
 //! Sections follow, each from the next multiple of 64; zeros between them are part of the CRC.
-//! Their order is: words, unigrams; for each order from 2 up, in version 1 (small): pointers, ids,
-//! probabilities and, below the highest, backoffs; in version 2 (fast): lines, probabilities and,
+//! Their order is: words, unigrams; for each order from 2 up, in version 1 (for size): pointers, ids,
+//! probabilities and, below the highest, backoffs; in version 2 (for speed): lines, probabilities and,
 //! below the highest, backoffs. CRC-32 (as in zip files) finds every change of a single bit.
 
-use std::fs::File;
-use std::io::{self, BufWriter, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, Write};
+use std::path::Path;
 
 use super::super::arpa::MAX_ORDER;
 use super::bits::{half, word};
+use crate::whole::Whole;
 
 /// What a file begins with; enough to know one by.
 pub(in super::super) const MAGIC: &[u8] = b"secondpass n-gram ";
@@ -30,20 +30,20 @@ pub(in super::super) const MAGIC: &[u8] = b"secondpass n-gram ";
 /// A file's header, checked against its size.
 #[derive(Debug, Clone)]
 pub(super) struct Layout {
-    pub(super) form: Form,
+    pub(super) prefer: Prefer,
     pub(super) flags: u32,
     /// In the order of the file.
     pub(super) sections: Vec<Section>,
 }
 
-/// What a file is good at; its version says which.
+/// What a file is made for; its version says which.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Form {
+pub enum Prefer {
     /// A trie of as few bytes as can be.
     #[default]
-    Small,
+    Size,
     /// Tables that a look reads one line of the processor's cache of.
-    Fast,
+    Speed,
 }
 
 /// A part of a file.
@@ -58,16 +58,13 @@ pub(super) struct Section {
 
 /// Writes a file; it is not there under its name before it is complete.
 pub(super) struct Writer {
-    file: BufWriter<File>,
-    path: PathBuf,
-    part: PathBuf,
-    form: Form,
+    file: Whole,
+    prefer: Prefer,
     order: usize,
     at: u64,
     crc: crc32fast::Hasher,
     table: Vec<u8>,
     lengths: Vec<u64>,
-    done: bool,
 }
 
 impl Layout {
@@ -82,9 +79,9 @@ impl Layout {
         if bytes.len() < TABLE || half(bytes, 32) != BYTE_ORDER {
             return Err(damaged("header"));
         }
-        let form = match half(bytes, 36) {
-            1 => Form::Small,
-            2 => Form::Fast,
+        let prefer = match half(bytes, 36) {
+            1 => Prefer::Size,
+            2 => Prefer::Speed,
             version => {
                 return Err(format!(
                     "has version {version} of the compact format, and only versions 1 and 2 are known here; build it anew from its ARPA file, or use a newer program"
@@ -105,7 +102,7 @@ impl Layout {
         if !(1..=MAX_ORDER).contains(&order) {
             return Err(damaged("header"));
         }
-        let end = TABLE + ENTRY * form.sections(order);
+        let end = TABLE + ENTRY * prefer.sections(order);
         let table = bytes.get(TABLE..end).ok_or_else(|| damaged("table of sections"))?;
         if crc(table) != half(bytes, 56) {
             return Err(damaged("table of sections"));
@@ -123,12 +120,12 @@ impl Layout {
         if at != bytes.len() {
             return Err(damaged("table of sections"));
         }
-        Ok(Self { form, flags, sections })
+        Ok(Self { prefer, flags, sections })
     }
 
     /// The longest n-grams' length.
     pub(super) fn order(&self) -> usize {
-        (self.sections.len() - 1) / self.form.each() + 1
+        (self.sections.len() - 1) / self.prefer.each() + 1
     }
 
     /// Compares all checksums, those of [`Layout::open`] aside.
@@ -143,7 +140,7 @@ impl Layout {
         }
         for (at, section) in self.sections.iter().enumerate() {
             if crc(&bytes[section.start..section.end]) != section.crc {
-                return Err(damaged(&name(self.form, at)));
+                return Err(damaged(&name(self.prefer, at)));
             }
         }
         Ok(())
@@ -155,31 +152,25 @@ impl Writer {
     ///
     /// # Errors
     /// If it cannot be created.
-    pub(super) fn create(path: &Path, form: Form, order: usize) -> io::Result<Self> {
-        let mut part = path.as_os_str().to_owned();
-        part.push(".incomplete");
-        let part = PathBuf::from(part);
-        let mut file = BufWriter::with_capacity(1 << 18, File::create(&part)?);
-        let head = (TABLE + ENTRY * form.sections(order)).next_multiple_of(ALIGNMENT);
-        file.write_all(INCOMPLETE)?;
-        file.write_all(&vec![0; head - INCOMPLETE.len()])?;
+    pub(super) fn create(path: &Path, prefer: Prefer, order: usize) -> crate::Result<Self> {
+        let mut file = Whole::create(path)?;
+        let head = (TABLE + ENTRY * prefer.sections(order)).next_multiple_of(ALIGNMENT);
+        file.put(INCOMPLETE)?;
+        file.put(&vec![0; head - INCOMPLETE.len()])?;
         Ok(Self {
             file,
-            path: path.to_path_buf(),
-            part,
-            form,
+            prefer,
             order,
             at: head as u64,
             crc: crc32fast::Hasher::new(),
             table: Vec::new(),
             lengths: Vec::new(),
-            done: false,
         })
     }
 
     /// Ends a section; what was written since the last one is in it.
     pub(super) fn section(&mut self) -> io::Result<()> {
-        let begun = (TABLE + ENTRY * self.form.sections(self.order)).next_multiple_of(ALIGNMENT) as u64;
+        let begun = (TABLE + ENTRY * self.prefer.sections(self.order)).next_multiple_of(ALIGNMENT) as u64;
         let start = self.lengths.iter().fold(begun, |at, length| at + length.next_multiple_of(64));
         let length = self.at - start;
         let padding = self.at.next_multiple_of(64) - self.at;
@@ -193,29 +184,19 @@ impl Writer {
     }
 
     /// Completes the file and gives it its name; returns its size and the sizes of its sections.
-    pub(super) fn finish(mut self, flags: u32) -> io::Result<(u64, Vec<u64>)> {
-        debug_assert_eq!(self.lengths.len(), self.form.sections(self.order));
+    pub(super) fn finish(self, flags: u32) -> crate::Result<(u64, Vec<u64>)> {
+        debug_assert_eq!(self.lengths.len(), self.prefer.sections(self.order));
         let mut head = LABEL.to_vec();
         head.extend(BYTE_ORDER.to_le_bytes());
-        head.extend(self.form.version().to_le_bytes());
+        head.extend(self.prefer.version().to_le_bytes());
         head.extend(self.at.to_le_bytes());
         head.extend((self.order as u32).to_le_bytes());
         head.extend(flags.to_le_bytes());
         head.extend(crc(&self.table).to_le_bytes());
         head.extend(crc(&head).to_le_bytes());
-        // The label last, and only when all the rest has reached the disk.
-        self.file.seek(SeekFrom::Start(32))?;
-        self.file.write_all(&head[32..])?;
-        self.file.write_all(&self.table)?;
-        self.file.flush()?;
-        self.file.get_ref().sync_all()?;
-        self.file.seek(SeekFrom::Start(0))?;
-        self.file.write_all(&head[..32])?;
-        self.file.flush()?;
-        self.file.get_ref().sync_all()?;
-        std::fs::rename(&self.part, &self.path)?;
-        self.done = true;
-        Ok((self.at, std::mem::take(&mut self.lengths)))
+        head.extend(&self.table);
+        self.file.finish_with(&head)?;
+        Ok((self.at, self.lengths))
     }
 }
 
@@ -232,28 +213,19 @@ impl Write for Writer {
     }
 }
 
-/// A build that fails leaves nothing behind; one that is killed leaves a file that says so.
-impl Drop for Writer {
-    fn drop(&mut self) {
-        if !self.done {
-            let _ = std::fs::remove_file(&self.part);
-        }
-    }
-}
-
-impl Form {
+impl Prefer {
     fn version(self) -> u32 {
         match self {
-            Self::Small => 1,
-            Self::Fast => 2,
+            Self::Size => 1,
+            Self::Speed => 2,
         }
     }
 
     /// Sections of an order from 2, the highest aside, which has one less.
     pub(super) fn each(self) -> usize {
         match self {
-            Self::Small => 4,
-            Self::Fast => 3,
+            Self::Size => 4,
+            Self::Speed => 3,
         }
     }
 
@@ -263,10 +235,10 @@ impl Form {
 }
 
 /// What a section holds, for messages and reports.
-pub(super) fn name(form: Form, section: usize) -> String {
-    let kinds: &[&str] = match form {
-        Form::Small => &["pointers", "ids", "probabilities", "backoffs"],
-        Form::Fast => &["lines", "probabilities", "backoffs"],
+pub(super) fn name(prefer: Prefer, section: usize) -> String {
+    let kinds: &[&str] = match prefer {
+        Prefer::Size => &["pointers", "ids", "probabilities", "backoffs"],
+        Prefer::Speed => &["lines", "probabilities", "backoffs"],
     };
     match section {
         0 => "words".into(),
@@ -296,8 +268,8 @@ pub(super) fn reseal(bytes: &mut [u8]) {
     if bytes.len() < TABLE {
         return;
     }
-    let form = if half(bytes, 36) == 1 { Form::Small } else { Form::Fast };
-    let end = TABLE + ENTRY * form.sections((half(bytes, 48) as usize).clamp(1, MAX_ORDER));
+    let prefer = if half(bytes, 36) == 1 { Prefer::Size } else { Prefer::Speed };
+    let end = TABLE + ENTRY * prefer.sections((half(bytes, 48) as usize).clamp(1, MAX_ORDER));
     if let Some(table) = bytes.get(TABLE..end) {
         let table = crc(table);
         bytes[56..60].copy_from_slice(&table.to_le_bytes());

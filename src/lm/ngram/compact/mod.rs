@@ -1,6 +1,6 @@
-//! The compact n-gram file: every weight with its exact bits, small or fast ([`Form`]).
+//! The compact n-gram file: every weight with its exact bits, made for size or for speed ([`Prefer`]).
 //!
-//! The small one takes about three bytes an n-gram. It is a trie of n-grams from the predicted word
+//! The one for size takes about three bytes an n-gram. It is a trie of n-grams from the predicted word
 //! back into its context, as KenLM's, but
 //! - pointers and words are Elias-Fano sequences (`elias_fano`);
 //! - words further back are known by their rank among those that occur before their successor
@@ -10,7 +10,7 @@
 //! - probabilities of interpolated models are computed from those of shorter n-grams, and only
 //!   what that leaves open is stored (`formula`); other models' are stored as they are.
 //!
-//! The fast one takes about five. Its n-grams are in tables (`table`), found by one look at a line of
+//! The one for speed takes about five. Its n-grams are in tables (`table`), found by one look at a line of
 //! the processor's cache or two, with codes for backoffs and for the same parts of probabilities.
 //!
 //! `layout` has the order of the parts. A file is used where it lies: opening one looks at its
@@ -40,17 +40,17 @@ mod tree;
 mod verify;
 
 pub use self::build::{Estimate, Options, Report, build, estimate};
-pub use self::layout::Form;
 pub(super) use self::layout::MAGIC;
+pub use self::layout::Prefer;
 use self::layout::{Layout, name};
 pub(super) use self::model::{Compact, Store, Vocabulary};
 pub(super) use self::tables::Tables;
 pub use self::verify::verify;
 
-/// A model in a file of either form.
+/// A model in a file of either kind.
 pub(super) enum Opened {
-    Small(Compact),
-    Fast(Tables),
+    Size(Compact),
+    Speed(Tables),
 }
 
 /// Opens a file. `unknown` is the log10 probability of unknown words if the file lists none. Looks at
@@ -59,14 +59,14 @@ pub(super) enum Opened {
 /// # Errors
 /// What is wrong with the file, to be put after its name.
 pub(super) fn open(store: Store, unknown: f32) -> Result<(Opened, Vocabulary), String> {
-    Ok(match Layout::open(&store)?.form {
-        Form::Small => {
+    Ok(match Layout::open(&store)?.prefer {
+        Prefer::Size => {
             let (model, vocabulary) = Compact::open(store, unknown)?;
-            (Opened::Small(model), vocabulary)
+            (Opened::Size(model), vocabulary)
         }
-        Form::Fast => {
+        Prefer::Speed => {
             let (model, vocabulary) = Tables::open(store, unknown)?;
-            (Opened::Fast(model), vocabulary)
+            (Opened::Speed(model), vocabulary)
         }
     })
 }
@@ -81,12 +81,15 @@ pub fn reseal(bytes: &mut [u8]) {
 /// The parts of a file: name, first byte and length.
 pub(super) fn sections(bytes: &[u8]) -> Vec<(String, usize, u64)> {
     let Ok(layout) = Layout::open(bytes) else { return Vec::new() };
-    let named = |(at, part): (usize, &layout::Section)| (name(layout.form, at), part.start, part.length);
+    let named = |(at, part): (usize, &layout::Section)| (name(layout.prefer, at), part.start, part.length);
     layout.sections.iter().enumerate().map(named).collect()
 }
 
 /// Why a file cannot be built.
 enum Fail {
+    /// The file itself cannot be written.
+    Whole(crate::Error),
+    /// A temporary file.
     Io(std::io::Error),
     /// An n-gram, by its words' ranks in the order they are read, and what is wrong with it.
     Gram(Vec<u32>, Gram),

@@ -8,7 +8,7 @@ use super::bits::half;
 use super::codes::{Coded, Codes};
 use super::elias_fano::EliasFano;
 use super::formula::{MAGNITUDE, predict};
-use super::layout::{Form, Layout, Section, damaged, name};
+use super::layout::{Layout, Prefer, Section, damaged, name};
 use crate::lm::bytes::Bytes;
 
 /// The bytes of a file, wherever they are.
@@ -68,13 +68,13 @@ impl Compact {
         let words = words(bytes, layout.sections[0])?;
         let unigrams = layout.sections[1];
         if unigrams.length != words.len() as u64 * UNIGRAM as u64 {
-            return Err(damaged(&name(Form::Small, 1)));
+            return Err(damaged(&name(Prefer::Size, 1)));
         }
         let mut parents = words.len() as u64;
         let mut levels = Vec::new();
         for (at, sections) in layout.sections[2..].chunks(4).enumerate() {
             let first = 2 + 4 * at;
-            let wrong = |section: usize| move |_| damaged(&name(Form::Small, first + section));
+            let wrong = |section: usize| move |_| damaged(&name(Prefer::Size, first + section));
             let open = |index: usize| {
                 let Section { start, length, .. } = sections[index];
                 EliasFano::open(bytes, start, length).map_err(wrong(index))
@@ -88,7 +88,7 @@ impl Compact {
             let count = ids.len();
             let counts = [probs.len(), pointers.last(), backoffs.as_ref().map_or(count, Codes::len)];
             if pointers.len() != parents + 1 || counts.iter().any(|&other| other != count) {
-                return Err(damaged(&name(Form::Small, first)));
+                return Err(damaged(&name(Prefer::Size, first)));
             }
             let formula = probs.kind() == SHARES;
             levels.push(Level { pointers, ids, probs, formula, backoffs });
@@ -230,7 +230,7 @@ impl Lookup for Compact {
 
 /// The words of a section, each followed by NUL.
 pub(super) fn words(bytes: &[u8], section: Section) -> Result<Words, String> {
-    let wrong = || damaged(&name(Form::Small, 0));
+    let wrong = || damaged(&name(Prefer::Size, 0));
     let text = bytes.get(section.start..section.start + section.length as usize).ok_or_else(wrong)?;
     let mut list = text.strip_suffix(b"\0").ok_or_else(wrong)?.split(|&byte| byte == 0);
     if list.next() != Some(UNKNOWN) {

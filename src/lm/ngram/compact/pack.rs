@@ -266,7 +266,7 @@ fn more(shape: &Shape, attempt: u64, level: &Level, words: u64, places: u64) -> 
 }
 
 fn too_many() -> io::Error {
-    io::Error::other("these n-grams cannot be placed in tables; build a file of the smaller form")
+    io::Error::other("these n-grams cannot be placed in tables; build the file for size")
 }
 
 /// The share of lines that is used: more makes looks longer, less makes files larger.

@@ -61,7 +61,7 @@ enum Prob {
 }
 
 impl Tables {
-    /// As [`model::Compact::open`], for files of the other form.
+    /// As [`model::Compact::open`], for files made for speed.
     pub(crate) fn open(store: Store, unknown: f32) -> Result<(Self, Vocabulary), String> {
         let bytes: &[u8] = &store;
         let layout = Layout::open(bytes)?;
@@ -69,13 +69,13 @@ impl Tables {
         let unigrams = layout.sections[1];
         let count = words.len() as u64;
         if unigrams.length != count * UNIGRAM as u64 {
-            return Err(damaged(&name(layout.form, 1)));
+            return Err(damaged(&name(layout.prefer, 1)));
         }
         let order = layout.order();
         let mut places = count;
         let mut levels = Vec::new();
         for (at, sections) in layout.sections[2..].chunks(3).enumerate() {
-            let wrong = |section: usize| move |_| damaged(&name(layout.form, 2 + 3 * at + section));
+            let wrong = |section: usize| move |_| damaged(&name(layout.prefer, 2 + 3 * at + section));
             let Section { start, length, .. } = sections[0];
             let highest = at + 2 == order;
             let table = Table::open(bytes, start, length, (count, places), highest).map_err(wrong(0))?;

@@ -43,8 +43,8 @@ fn models_that_kenlm_takes_score_alike() {
             continue;
         }
         let opened = Ngram::open(&path, &super::super::Options::default());
-        for form in FORMS {
-            let pair = pair(&path, Options { form, ..Options::default() });
+        for prefer in BOTH {
+            let pair = pair(&path, Options { prefer, ..Options::default() });
             assert_eq!(opened.is_ok(), pair.is_ok(), "{}: {:?}", path.display(), pair.err());
             let Ok((ours, theirs)) = pair else { continue };
             taken += 1;
@@ -66,12 +66,12 @@ proptest! {
         picks in prop::collection::vec((any::<u32>(), any::<u32>(), any::<u32>(), 0u8..8), 0..300),
         text in prop::collection::vec(any::<u8>(), 1..200),
         memory in prop_oneof![Just(0), Just(1 << 30)],
-        form in prop::sample::select(&FORMS[..]),
+        prefer in prop::sample::select(&BOTH[..]),
     ) {
         let folder = TempDir::new().unwrap();
         let arpa = folder.path().join("model.arpa");
         std::fs::write(&arpa, random(order, words, &picks)).unwrap();
-        let (ours, theirs) = pair(&arpa, Options { form, memory, ..Options::default() }).unwrap();
+        let (ours, theirs) = pair(&arpa, Options { prefer, memory, ..Options::default() }).unwrap();
         let names = ["<s>", "</s>", "<unk>"].map(String::from).into_iter().chain((0..=words).map(|w| format!("w{w}")));
         let names: Vec<String> = names.collect();
         let text: Vec<&[u8]> = text.iter().map(|&at| names[usize::from(at) % names.len()].as_bytes()).collect();
@@ -88,7 +88,7 @@ fn interpolated_models_take_few_bytes_and_score_alike() {
         let arpa = data.join(format!("lm/{name}.arpa.bz2"));
         let tokens = compare(&arpa, &data.join("lm/tiny.txt"));
         assert!(tokens > 400, "only {tokens} tokens");
-        let report = build(&arpa, &out, &Options { form: Form::Small, ..Options::default() }).unwrap();
+        let report = build(&arpa, &out, &Options { prefer: Prefer::Size, ..Options::default() }).unwrap();
         let strings = report.sections[0].1 + report.sections[1].1;
         let ngrams: u64 = report.counts[1..].iter().sum();
         let each = (report.file_bytes - strings) as f64 / ngrams as f64;
@@ -99,11 +99,11 @@ fn interpolated_models_take_few_bytes_and_score_alike() {
 
 #[test]
 fn every_flipped_bit_and_every_cut_is_found() {
-    FORMS.into_iter().for_each(every_damage_is_found);
+    BOTH.into_iter().for_each(every_damage_is_found);
 }
 
-fn every_damage_is_found(form: Form) {
-    let bytes = small(form);
+fn every_damage_is_found(prefer: Prefer) {
+    let bytes = small(prefer);
     assert_eq!(check(Arc::new(bytes.clone().into())).unwrap(), [6, 6, 4]);
     for bit in 0..8 * bytes.len() {
         let mut damaged = bytes.clone();
@@ -121,11 +121,11 @@ fn every_damage_is_found(form: Form) {
 /// Checksums are made to fit again: what is read must be safe all the same.
 #[test]
 fn damage_that_no_checksum_shows_is_an_error_or_finite_scores() {
-    FORMS.into_iter().for_each(damage_is_safe);
+    BOTH.into_iter().for_each(damage_is_safe);
 }
 
-fn damage_is_safe(form: Form) {
-    let bytes = small(form);
+fn damage_is_safe(prefer: Prefer) {
+    let bytes = small(prefer);
     let (mut opened, mut refused) = (0, 0);
     let mut attempt = |mut damaged: Vec<u8>| {
         reseal(&mut damaged);
@@ -162,9 +162,9 @@ proptest! {
     #[test]
     fn any_bytes_are_a_model_or_an_error(
         edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u64>(), 1usize..9), 0..12),
-        form in prop::sample::select(&FORMS[..]),
+        prefer in prop::sample::select(&BOTH[..]),
     ) {
-        let mut bytes = small(form);
+        let mut bytes = small(prefer);
         for (at, value, length) in edits {
             let at = at.index(bytes.len() - 8);
             bytes[at..at + length].copy_from_slice(&value.to_le_bytes()[..length]);
@@ -188,7 +188,7 @@ fn files_that_cannot_be_used_are_told_apart() {
         assert_eq!(verify(&path).unwrap_err().to_string(), text);
         text
     };
-    let bytes = small(Form::Small);
+    let bytes = small(Prefer::Size);
     let mut other = bytes.clone();
     other[..32].copy_from_slice(b"secondpass n-gram incomplete\n\0\0\0");
     assert!(told(&other).contains("interrupted"));
@@ -214,8 +214,8 @@ fn a_build_that_fails_leaves_nothing() {
         if !arpa.exists() {
             continue;
         }
-        for form in FORMS {
-            let options = Options { form, ..Options::default() };
+        for prefer in BOTH {
+            let options = Options { prefer, ..Options::default() };
             let error = build(&arpa, &out, &options).unwrap_err().to_string();
             assert!(error.contains(expected) && error.contains(name), "{error}");
             assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0, "{name}");
@@ -228,15 +228,15 @@ fn a_build_that_fails_leaves_nothing() {
 #[test]
 fn little_memory_gives_the_same_file() {
     let folder = TempDir::new().unwrap();
-    let file = |form, memory| {
+    let file = |prefer, memory| {
         let out = folder.path().join("model");
-        let options = Options { form, memory, ..Options::default() };
+        let options = Options { prefer, memory, ..Options::default() };
         build(fixture("kenlm/unicode6.arpa.gz"), &out, &options).unwrap();
         std::fs::read(out).unwrap()
     };
-    for form in FORMS {
-        let whole = file(form, 1 << 30);
-        assert!(whole == file(form, 1 << 16) && whole == file(form, 1 << 12));
+    for prefer in BOTH {
+        let whole = file(prefer, 1 << 30);
+        assert!(whole == file(prefer, 1 << 16) && whole == file(prefer, 1 << 12));
     }
 }
 
@@ -248,7 +248,7 @@ fn an_estimate_needs_the_header_only() {
 }
 
 /// A file of all kinds of sections, small enough to be damaged at every bit.
-fn small(form: Form) -> Vec<u8> {
+fn small(prefer: Prefer) -> Vec<u8> {
     let arpa = "\\data\\\nngram 1=6\nngram 2=5\nngram 3=4\n\n\\1-grams:\n-1\t<unk>\n-9\t<s>\t-0.5\n-1\t</s>\n-0.75\ta\t-0.25\n-1.5\tb\t-0.5\n-2\tc\n\n\
         \\2-grams:\n-0.25\t<s> a\t-0.125\n-0.5\ta b\t-0.25\n-0.75\ta a\t-0.5\n-1\tb a\t-0.125\n-0.3\tb </s>\n\n\
         \\3-grams:\n-0.125\t<s> a b\n-0.3\ta b b\n-0.4\ta a b\n-0.6\tb a a\n\n\\end\\\n";
@@ -256,12 +256,12 @@ fn small(form: Form) -> Vec<u8> {
     let path = folder.path().join("model.arpa");
     let out = folder.path().join("model");
     std::fs::File::create(&path).unwrap().write_all(arpa.as_bytes()).unwrap();
-    build(&path, &out, &Options { form, ..Options::default() }).unwrap();
+    build(&path, &out, &Options { prefer, ..Options::default() }).unwrap();
     std::fs::read(&out).unwrap()
 }
 
 /// Both kinds of files.
-const FORMS: [Form; 2] = [Form::Small, Form::Fast];
+const BOTH: [Prefer; 2] = [Prefer::Size, Prefer::Speed];
 
 fn finite(model: &Ngram, extreme: bool) {
     let words: [&[u8]; 9] = [b"a", b"b", b"b", b"a", b"a", b"b", b"c", b"a", b"b"];
@@ -289,11 +289,11 @@ fn pair(arpa: &Path, options: Options) -> crate::Result<(Ngram, Ngram)> {
 
 /// Compares both forms with the hash tables on sentences; returns the number of tokens.
 fn compare(arpa: &Path, sentences: &Path) -> usize {
-    FORMS.map(|form| compare_one(arpa, sentences, form)).iter().sum::<usize>() / FORMS.len()
+    BOTH.map(|prefer| compare_one(arpa, sentences, prefer)).iter().sum::<usize>() / BOTH.len()
 }
 
-fn compare_one(arpa: &Path, sentences: &Path, form: Form) -> usize {
-    let (ours, theirs) = pair(arpa, Options { form, ..Options::default() }).unwrap();
+fn compare_one(arpa: &Path, sentences: &Path, prefer: Prefer) -> usize {
+    let (ours, theirs) = pair(arpa, Options { prefer, ..Options::default() }).unwrap();
     let text = std::fs::read(sentences).unwrap();
     let lines = text.split(|&byte| byte == b'\n');
     batched(&ours, &theirs, lines.clone());

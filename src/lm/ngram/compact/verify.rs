@@ -8,7 +8,7 @@ use super::bits::half;
 use super::codes::{Coded, Codes};
 use super::column::{Column, PLAIN};
 use super::formula::linear;
-use super::layout::{Form, Layout, damaged};
+use super::layout::{Layout, Prefer, damaged};
 use super::model::{Compact, Level, Store, UNIGRAM};
 use super::tables::{self, Tables};
 use crate::{Error, Result};
@@ -43,7 +43,7 @@ pub(super) fn check(store: Store) -> Result<Vec<u64>, String> {
     let bytes: &[u8] = &store;
     let layout = Layout::open(bytes)?;
     layout.check(bytes)?;
-    if layout.form == Form::Fast {
+    if layout.prefer == Prefer::Speed {
         let (model, _) = Tables::open(store.clone(), f32::NAN)?;
         return tables(bytes, &model);
     }
@@ -79,13 +79,13 @@ pub(super) fn check(store: Store) -> Result<Vec<u64>, String> {
 }
 
 fn name(section: usize) -> String {
-    super::layout::name(Form::Small, section)
+    super::layout::name(Prefer::Size, section)
 }
 
 /// Checks a file of tables: every n-gram is where it is looked for, once, and has a suffix that
 /// says so; every weight is one.
 fn tables(bytes: &[u8], model: &Tables) -> Result<Vec<u64>, String> {
-    let fault = |section: usize| damaged(&super::layout::name(Form::Fast, section));
+    let fault = |section: usize| damaged(&super::layout::name(Prefer::Speed, section));
     let counts = model.counts();
     let words = counts[0];
     // Of the order below: which places are n-grams that others end with.

@@ -104,9 +104,9 @@ fn tries_score_as_kenlm_from_every_kind_of_file() {
     let folder = tempfile::tempdir().unwrap();
     let arpa = fixture("kenlm/unicode6.arpa.gz");
     let mut kinds = vec![(arpa.clone(), "probing")];
-    for form in [compact::Form::Small, compact::Form::Fast] {
-        let path = folder.path().join(format!("{form:?}"));
-        compact::build(&arpa, &path, &compact::Options { form, ..compact::Options::default() }).unwrap();
+    for prefer in [compact::Prefer::Size, compact::Prefer::Speed] {
+        let path = folder.path().join(format!("{prefer:?}"));
+        compact::build(&arpa, &path, &compact::Options { prefer, ..compact::Options::default() }).unwrap();
         kinds.push((path, "probing"));
     }
     let formats =
