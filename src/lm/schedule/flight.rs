@@ -173,6 +173,11 @@ impl Flight {
         self.stale = 0;
     }
 
+    /// Whether somebody chooses what is run.
+    pub fn is_focused(&self) -> bool {
+        !self.wanted.is_empty()
+    }
+
     /// Moves the next ready unit out.
     pub fn next_ready(&mut self) -> Option<u32> {
         while let Some(unit) = self.ready.pop_front() {

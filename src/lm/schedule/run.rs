@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::flight::push_window;
+use super::flight::{Flight, push_window};
 use super::histories::{NONE, Waiter};
 use super::{Scheduler, enter};
 use crate::lm::{Rows, StepKernel, Wanted};
@@ -93,10 +93,13 @@ impl<K: StepKernel> Scheduler<K> {
     /// layer's weights, which one pass for the rows of several steps saves. Not where time is measured out:
     /// steps must then all cost alike.
     pub(super) fn answers_later(&self, rows: usize) -> bool {
+        // Whoever looks at answers while they come decides by them what is run next.
+        let watched = self.flights.iter().flatten().any(Flight::is_focused);
         self.answers
             && self.kernel.window().is_none()
             && self.limits.step_time.is_none()
             && rows < self.small()
+            && !watched
     }
 
     /// From so many rows on a step is at full speed.
