@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::flight::{Flight, push_window};
+use super::flight::push_window;
 use super::histories::{NONE, Waiter};
 use super::{Scheduler, enter};
 use crate::lm::{Rows, StepKernel, Wanted};
@@ -91,13 +91,18 @@ impl<K: StepKernel> Scheduler<K> {
 
     /// Whether a step of so many rows only computes states: a small step costs a whole pass over the output
     /// layer's weights, which one pass for the rows of several steps saves. Not where time is measured out:
-    /// steps must then all cost alike.
+    /// steps must then all cost alike. Nor where utterances are kept apart: one pass answers several.
+    ///
+    /// Nor while anybody watches. A focus names ends, and is moved after each step by what the step
+    /// answered: a history that has its answers late has by then led on to all that the old focus let
+    /// through, which may be every history of the list.
     pub(super) fn answers_later(&self, rows: usize) -> bool {
-        // Whoever looks at answers while they come decides by them what is run next.
-        let watched = self.flights.iter().flatten().any(Flight::is_focused);
+        let watched =
+            self.flights.iter().flatten().any(|flight| flight.is_focused() || flight.job.deadline.is_some());
         self.answers
             && self.kernel.window().is_none()
             && self.limits.step_time.is_none()
+            && !self.limits.alone
             && rows < self.small()
             && !watched
     }
@@ -204,6 +209,7 @@ impl<K: StepKernel> Scheduler<K> {
             let known = self.histories.entries[entry as usize].state != NONE;
             enter(flight, Waiter { slot, unit }, entry, &mut self.histories, &mut self.found);
             if later && known {
+                self.work.hits += 1;
                 flight.feed(unit, &mut self.born);
             }
         }
@@ -213,12 +219,20 @@ impl<K: StepKernel> Scheduler<K> {
     /// Answers those whose history has been run before, and those that become known by that, and so on.
     /// What the kernel would have to run again becomes a row.
     pub(super) fn answer(&mut self) {
+        // After a failure each is answered alone, so that only the guilty fail.
+        let mut suspects = Vec::new();
         loop {
+            if self.found.is_empty() {
+                self.found.extend(suspects.pop());
+            }
             let flights = &self.flights;
             let there = |slot: u32| flights[slot as usize].as_ref().is_some_and(|flight| flight.left > 0);
             self.found.retain(|waiter| there(waiter.slot));
             if self.found.is_empty() {
-                return;
+                if suspects.is_empty() {
+                    return;
+                }
+                continue;
             }
             let batch = &mut self.batch;
             std::mem::swap(&mut batch.served, &mut self.found);
@@ -239,6 +253,11 @@ impl<K: StepKernel> Scheduler<K> {
             if self.answers {
                 let wanted = Wanted { tokens: &batch.wanted, offsets: &batch.offsets };
                 failed = self.kernel.again(&batch.from, wanted, &mut batch.out).and_then(Result::err);
+            }
+            if failed.is_some() && self.batch.served.len() > 1 {
+                // The first comes off first: a history has its answers before those that continue it.
+                suspects.extend(self.batch.served.drain(..).rev());
+                continue;
             }
             for at in 0..self.batch.served.len() {
                 let waiter = self.batch.served[at];

@@ -177,6 +177,10 @@ impl Stack {
         let Some((layer, panels)) = self.layers.last().zip(arena.panels.last()) else { return };
         let some = |row: &usize| wanted.offsets[*row] < wanted.offsets[*row + 1];
         let asked: Vec<usize> = (0..states.len()).filter(some).collect();
+        states.iter().for_each(|&state| arena.norms[state as usize] = None);
+        if asked.is_empty() {
+            return;
+        }
         let mut offsets = vec![wanted.offsets[0]];
         offsets.extend(asked.iter().map(|&row| wanted.offsets[row + 1]));
         scratch.rows.pack(self.head.matrix(), asked.len(), crew, |row, piece| {
@@ -184,7 +188,6 @@ impl Stack {
         });
         let wanted = Wanted { tokens: wanted.tokens, offsets: &offsets };
         let norms = self.head.run_rows(&scratch.rows, wanted, out, &mut scratch.head, crew);
-        states.iter().for_each(|&state| arena.norms[state as usize] = None);
         for (&row, &norm) in asked.iter().zip(norms) {
             arena.norms[states[row] as usize] = Some(norm);
         }
@@ -214,8 +217,13 @@ impl Subset {
         if self.offsets.is_empty() {
             self.offsets.push(0);
         }
-        self.states.push(state);
         self.tokens.extend(tokens);
+        if self.states.last() == Some(&state) {
+            // Utterances that begin alike wait side by side: one row answers them.
+            self.offsets.pop();
+        } else {
+            self.states.push(state);
+        }
         self.offsets.push(self.tokens.len() as u32);
         self.places.extend(place..place + tokens.len());
     }

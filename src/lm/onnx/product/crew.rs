@@ -66,3 +66,25 @@ impl Crew {
 
 /// Some tens of microseconds.
 const SPINS: usize = 1000;
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+
+    /// Nobody waits for ever for a thread that panicked, and the crew works on.
+    #[test]
+    fn a_panic_comes_back_to_who_asked() {
+        let crew = Crew::new(3).unwrap();
+        for bad in [0, 50, 99] {
+            let share = || crew.share(0..100, |item| assert!(item != bad, "item {item}"));
+            assert!(catch_unwind(AssertUnwindSafe(share)).is_err());
+            let sum = AtomicUsize::new(0);
+            crew.share(0..100, |item| {
+                sum.fetch_add(item, Ordering::Relaxed);
+            });
+            assert_eq!(sum.into_inner(), 4950);
+        }
+    }
+}
