@@ -10,7 +10,8 @@ use crate::{Error, Result};
 
 /// Written under another name beside the one it is for, and renamed when it is finished: after
 /// whatever interruption there is the old file, the new one, or none. Unless it is finished it is
-/// removed again; only a program that is killed leaves it behind, as `.NAME.RANDOM.part`.
+/// removed again; only a program that is killed leaves it behind, as `.NAME.RANDOM.part` (of long names
+/// the beginning).
 pub(crate) struct Whole {
     path: PathBuf,
     part: BufWriter<File>,
@@ -18,17 +19,20 @@ pub(crate) struct Whole {
 }
 
 impl Whole {
-    /// Begins a file.
+    /// Begins a file. What a link leads to is replaced, not the link.
     ///
     /// # Errors
-    /// If the folder cannot be written to, or the name is that of something else than a file: a
-    /// device or a folder would otherwise be replaced.
+    /// If the folder cannot be written to, or the name cannot be a file's, or is that of something else
+    /// than a file: a device or a folder would otherwise be replaced.
     pub(crate) fn create(path: &Path) -> Result<Self> {
-        if std::fs::metadata(path).is_ok_and(|data| !data.is_file()) {
+        let names_folder = path.as_os_str().as_encoded_bytes().last().is_none_or(|&last| is_separator(last));
+        if names_folder || std::fs::metadata(path).is_ok_and(|data| !data.is_file()) {
             return Err(Error::config(format!("{}: is no regular file; name another", path.display())));
         }
+        let path = &followed(path).map_err(|error| Error::io(path, error))?;
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let prefix = format!(".{name}.");
+        // A name may be as long as the system allows, and this one is longer.
+        let prefix = format!(".{}.", name.chars().take(40).collect::<String>());
         let mut builder = tempfile::Builder::new();
         builder.prefix(&prefix).suffix(".part");
         #[cfg(unix)]
@@ -108,9 +112,28 @@ impl Write for Whole {
     }
 }
 
+/// The path that a link leads to in the end, whether there is something or not; any other as it is.
+fn followed(path: &Path) -> io::Result<PathBuf> {
+    let mut path = path.to_path_buf();
+    for _ in 0..MOST_LINKS {
+        match std::fs::read_link(&path) {
+            Ok(target) => path = folder(&path).join(target),
+            Err(_) => return Ok(path),
+        }
+    }
+    Err(io::Error::other("links lead in a circle; name another file"))
+}
+
+fn is_separator(byte: u8) -> bool {
+    std::path::is_separator(char::from(byte))
+}
+
 fn folder(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
+
+/// As many as Linux follows.
+const MOST_LINKS: usize = 40;
 
 #[cfg(test)]
 mod tests {
@@ -156,6 +179,62 @@ mod tests {
             assert!(error.ends_with("is no regular file; name another"), "{error}");
         }
         assert!(Whole::create(&folder.path().join("nowhere/file")).is_err());
+    }
+
+    /// Seen at once, and not when the long work is done.
+    #[test]
+    fn a_folders_name_is_no_files() {
+        let folder = tempfile::tempdir().unwrap();
+        for path in [Path::new(""), &folder.path().join("new/")] {
+            let error = Whole::create(path).err().unwrap().to_string();
+            assert!(error.ends_with("is no regular file; name another"), "{error}");
+        }
+        assert!(names(folder.path()).is_empty());
+    }
+
+    #[test]
+    fn the_longest_names_can_be_written() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["n".repeat(255), "é".repeat(127)] {
+            Whole::save(&folder.path().join(&name), b"new").unwrap();
+            assert_eq!(std::fs::read(folder.path().join(&name)).unwrap(), b"new");
+        }
+        assert_eq!(names(folder.path()).len(), 2);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_a_link_leads_to_is_replaced_and_not_the_link() {
+        use std::os::unix::fs::symlink;
+        let [folder, other] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        let [link, second, circle] = ["link", "second", "circle"].map(|name| folder.path().join(name));
+        let file = other.path().join("file");
+        symlink(&file, &second).unwrap();
+        symlink("second", &link).unwrap();
+        for content in [b"new", b"NEW"] {
+            Whole::save(&link, content).unwrap();
+            assert_eq!(std::fs::read(&file).unwrap(), content);
+            assert!(link.is_symlink() && second.is_symlink());
+        }
+        assert_eq!(names(other.path()), ["file"]);
+        symlink("circle", &circle).unwrap();
+        assert!(Whole::create(&circle).is_err());
+        assert_eq!(names(folder.path()).len(), 3);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn two_who_write_one_name_are_not_in_each_others_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let [mut first, mut second] = [(); 2].map(|()| Whole::create(&path).unwrap());
+        first.put(b"first").unwrap();
+        second.put(b"second").unwrap();
+        first.finish().unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"first");
+        second.finish().unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"second");
+        assert_eq!(names(folder.path()), ["file"]);
     }
 
     #[cfg(unix)]

@@ -5,12 +5,12 @@
 //! n-grams listed twice, negative counts, NUL inside words, text glued to a number, an n-gram
 //! spread over several lines.
 
-use std::fmt::Display;
 use std::path::Path;
 
 use super::input::{Lines, foreign};
-use super::list::head as first_bytes;
-use super::number;
+pub(crate) use super::line::shown;
+use super::line::{Last, backoff, is_blank, probability, skip_blanks, split_word, word_at};
+use super::list::Key;
 use super::vocab::{Words, is_unk};
 use crate::{Error, Result};
 
@@ -258,72 +258,114 @@ fn read_ngrams(
     words: &Words,
     sink: &mut impl Sink,
 ) -> Result<()> {
-    let mut ids = [0; MAX_ORDER];
-    let mut last = [Last::default(); MAX_ORDER];
+    let mut block = Block::new(order);
     header(lines, order)?;
     for at in 0..counts[order - 1] {
-        next_entry(lines, order, at, counts)?;
-        let line = lines.line();
-        let (prob, backoff) =
-            entry(line, order, at, counts, words, &mut last, &mut ids).map_err(|what| lines.fail(what))?;
-        sink.ngram(lines.number(), &ids[..order], prob, backoff)
-            .map_err(|fault| lines.fail_at(fault.line, fault.what))?;
+        if !step_filled(lines) {
+            block.settle(lines, words, sink)?;
+            next_entry(lines, order, at, counts)?;
+        }
+        if let Err(what) = block.take(lines, at, counts, words) {
+            // What is wrong in lines before it comes first.
+            block.settle(lines, words, sink)?;
+            return Err(lines.fail(what));
+        }
+        if block.entries.len() == BLOCK {
+            block.settle(lines, words, sink)?;
+        }
     }
+    block.settle(lines, words, sink)?;
     sink.settle().map_err(|fault| lines.fail_at(fault.line, fault.what))
 }
 
-/// The word that stood in the same place of the line before: sorted files have most of them again.
-#[derive(Clone, Copy, Default)]
-struct Last {
-    /// 0 for those too long to be kept, as for none.
-    length: usize,
-    first: u64,
-    rest: u64,
-}
-
-impl Last {
-    fn new(word: &[u8]) -> Self {
-        if word.len() > 16 {
-            return Self::default();
-        }
-        Self { length: word.len(), first: first_bytes(word), rest: first_bytes(word.get(8..).unwrap_or(&[])) }
-    }
-
-    #[inline]
-    fn is(&self, word: &[u8]) -> bool {
-        self.length == word.len()
-            && self.length > 0
-            && self.first == first_bytes(word)
-            && (self.length <= 8 || self.rest == first_bytes(&word[8..]))
-    }
-}
-
-/// An n-gram's probability and backoff; its words' ids go to `ids`, which still has those of `last`.
-fn entry(
-    line: &[u8],
+/// Lines whose words were not looked up yet: where these are in memory is random, so all are asked for
+/// before the first is read.
+struct Block {
     order: usize,
-    at: u64,
-    counts: &[u64],
-    words: &Words,
-    last: &mut [Last; MAX_ORDER],
-    ids: &mut [u32; MAX_ORDER],
-) -> Result<(f32, f32), String> {
-    let (prob, mut rest) = probability(line, order, at, counts)?;
-    for (id, last) in ids[..order].iter_mut().zip(last) {
-        let (word, after) = split_word(skip_blanks(rest));
-        rest = after;
-        if last.is(word) {
-            continue;
+    entries: Vec<Entry>,
+    /// Those of `entries`, and then those of a line that is no n-gram up to what is wrong with it.
+    words: Vec<Sought>,
+    last: [Last; MAX_ORDER],
+    ids: [u32; MAX_ORDER],
+}
+
+struct Entry {
+    line: u64,
+    prob: f32,
+    backoff: f32,
+}
+
+struct Sought {
+    key: Key,
+    start: usize,
+    /// 0 if it is the word in the same place of the line before.
+    length: usize,
+}
+
+impl Block {
+    fn new(order: usize) -> Self {
+        Self {
+            order,
+            entries: Vec::with_capacity(BLOCK),
+            words: Vec::with_capacity(BLOCK * order),
+            last: [Last::default(); MAX_ORDER],
+            ids: [0; MAX_ORDER],
         }
-        if word.is_empty() {
-            return Err(format!("expected {order} words, found {}", shown(line)));
-        }
-        *id = words.find(word).ok_or_else(|| {
-            format!("the word {} is not among the 1-grams, which must list every word", shown(word))
-        })?;
-        *last = Last::new(word);
     }
-    Ok((prob, backoff(rest, order == counts.len())?))
+
+    /// Takes the current line. If something is wrong with it, [`Block::settle`] tells whether it is
+    /// with a word before.
+    fn take(&mut self, lines: &Lines, at: u64, counts: &[u64], words: &Words) -> Result<(), String> {
+        let (line, padded) = (lines.line(), lines.padded());
+        let (prob, mut rest) = probability(line, self.order, at, counts)?;
+        for last in &mut self.last[..self.order] {
+            let begin = line.len() - skip_blanks(rest).len();
+            let (word, head) = word_at(padded, line.len(), begin);
+            rest = &line[begin + word.len()..];
+            if last.is(word, head) {
+                self.words.push(Sought { key: Key::default(), start: 0, length: 0 });
+                continue;
+            }
+            if word.is_empty() {
+                return Err(format!("expected {} words, found {}", self.order, shown(line)));
+            }
+            *last = Last::new(word, head);
+            let start = lines.start() + begin;
+            self.words.push(Sought { key: words.seek(word, head), start, length: word.len() });
+        }
+        let backoff = backoff(rest, self.order == counts.len())?;
+        self.entries.push(Entry { line: lines.number(), prob, backoff });
+        Ok(())
+    }
+
+    /// Finds the words and gives the n-grams to `sink`.
+    fn settle(&mut self, lines: &Lines, words: &Words, sink: &mut impl Sink) -> Result<()> {
+        let ids = &mut self.ids[..self.order];
+        let mut sought = self.words.iter();
+        let find = |id: &mut u32, sought: &Sought, line: u64| {
+            if sought.length == 0 {
+                return Ok(());
+            }
+            let word = lines.bytes(sought.start..sought.start + sought.length);
+            *id = words.find_by(&sought.key, word).ok_or_else(|| {
+                let what = "is not among the 1-grams, which must list every word";
+                lines.fail_at(line, format!("the word {} {what}", shown(word)))
+            })?;
+            Ok(())
+        };
+        for &Entry { line, prob, backoff } in &self.entries {
+            for (id, sought) in ids.iter_mut().zip(&mut sought) {
+                find(id, sought, line)?;
+            }
+            sink.ngram(line, ids, prob, backoff).map_err(|fault| lines.fail_at(fault.line, fault.what))?;
+        }
+        for (id, sought) in ids.iter_mut().zip(sought) {
+            find(id, sought, lines.number())?;
+        }
+        self.entries.clear();
+        self.words.clear();
+        Ok(())
+    }
 }
 
 /// The line `\N-grams:`.
@@ -374,61 +416,14 @@ fn next_filled(lines: &mut Lines) -> Result<bool> {
     Ok(false)
 }
 
-fn probability<'a>(line: &'a [u8], order: usize, at: u64, counts: &[u64]) -> Result<(f32, &'a [u8]), String> {
-    let (token, rest) = split_word(skip_blanks(line));
-    match number::parse(token) {
-        Some(prob) if prob > 0.0 => {
-            Err(format!("the log probability {} is above 0; repair the model", shown(token)))
+/// The same if all of it is in memory; `false` as well if there is none.
+fn step_filled(lines: &mut Lines) -> bool {
+    while lines.step() {
+        if !is_blank(lines.line()) {
+            return true;
         }
-        Some(prob) => Ok((prob, rest)),
-        None if token.starts_with(b"\\") => {
-            let count = counts[order - 1];
-            Err(format!(
-                "{} comes after {at} of the {count} {order}-grams that \\data\\ promises",
-                shown(token)
-            ))
-        }
-        None => Err(format!("expected a log10 probability, found {}", shown(token))),
     }
-}
-
-/// What follows the words: nothing, or a tab and a number. Zero is -0.0 until an n-gram is found
-/// that continues this one (see `hashed`).
-fn backoff(rest: &[u8], highest: bool) -> Result<f32, String> {
-    if is_blank(rest) {
-        return Ok(-0.0);
-    }
-    let Some(token) = rest.strip_prefix(b"\t") else {
-        return Err(format!("expected a tab and the backoff, or the line's end, found {}", shown(rest)));
-    };
-    let token = token.trim_ascii_end();
-    match number::parse(token) {
-        Some(0.0) => Ok(-0.0),
-        Some(_) if highest => {
-            Err(format!("an n-gram of the highest order has the backoff {}; it can have none", shown(token)))
-        }
-        Some(value) if value.is_finite() => Ok(value),
-        _ => Err(format!("expected a finite log10 backoff, found {}", shown(token))),
-    }
-}
-
-fn split_word(text: &[u8]) -> (&[u8], &[u8]) {
-    let end = text.iter().position(|&byte| separates(byte)).unwrap_or(text.len());
-    text.split_at(end)
-}
-
-fn skip_blanks(text: &[u8]) -> &[u8] {
-    let start = text.iter().position(|&byte| !separates(byte)).unwrap_or(text.len());
-    &text[start..]
-}
-
-/// Everything else, NBSP and vertical tab among it, is part of a word.
-fn separates(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
-}
-
-fn is_blank(line: &[u8]) -> bool {
-    line.iter().all(|&byte| separates(byte) || matches!(byte, 0x0b | 0x0c))
+    false
 }
 
 fn ascii_number(digits: &[u8]) -> Option<u64> {
@@ -443,16 +438,7 @@ fn twice(lines: &Lines, word: &[u8]) -> Error {
     lines.fail(format!("the word {} is listed twice; remove one of them", shown(word)))
 }
 
-/// Bytes of the file for a message: at most 40, control characters escaped, in backquotes.
-pub(crate) fn shown(bytes: &[u8]) -> impl Display {
-    let cut = &bytes[..bytes.len().min(40)];
-    let text: String = String::from_utf8_lossy(cut).chars().flat_map(|c| c.escape_debug()).collect();
-    format!(
-        "`{}{}`",
-        text.replace("\\\\", "\\").replace("\\\"", "\"").replace("\\'", "'"),
-        if cut.len() < bytes.len() { ".." } else { "" }
-    )
-}
-
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 const MAX_PREAMBLE: usize = 1 << 20;
+/// More lines than a processor can have reads underway for.
+const BLOCK: usize = 32;

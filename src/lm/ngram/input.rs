@@ -136,6 +136,28 @@ impl Lines {
         }
     }
 
+    /// Moves to the next line if all of it is in memory already; what [`Lines::bytes`] gives stays
+    /// where it is.
+    pub(crate) fn step(&mut self) -> bool {
+        let end = memchr::memchr(b'\n', &self.buffer[self.next..self.filled]);
+        end.inspect(|length| self.set(self.next + length, self.next + length + 1)).is_some()
+    }
+
+    /// Bytes of the lines that lie in memory, until [`Lines::advance`].
+    pub(crate) fn bytes(&self, range: Range<usize>) -> &[u8] {
+        &self.buffer[range]
+    }
+
+    /// The current line, with up to eight bytes of whatever is behind it in memory.
+    pub(crate) fn padded(&self) -> &[u8] {
+        &self.buffer[self.line.start..self.buffer.len().min(self.line.end + 8)]
+    }
+
+    /// Where the current line begins, for [`Lines::bytes`].
+    pub(crate) fn start(&self) -> usize {
+        self.line.start
+    }
+
     /// The current line, without its end (`\n` or `\r\n`).
     pub(crate) fn line(&self) -> &[u8] {
         &self.buffer[self.line.clone()]

@@ -5,6 +5,7 @@ use std::hash::{BuildHasher, Hasher};
 use foldhash::fast::RandomState;
 
 use super::vocab::{MULTIPLIER, UNK, is_unk, murmur};
+use crate::lm::prefetch::prefetch;
 
 /// Words numbered in the order they came; `<unk>` is 0.
 ///
@@ -31,6 +32,15 @@ struct Slot {
     /// Its length, and a part of its hash.
     check: u32,
     id: u32,
+}
+
+/// What a word is looked up by.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Key {
+    hash: u64,
+    /// As in [`Slot`].
+    head: u64,
+    check: u32,
 }
 
 impl List {
@@ -62,21 +72,54 @@ impl List {
 
     /// The id of a word that the model lists, `<unk>` and `<UNK>` (0) included.
     pub(crate) fn find(&self, word: &[u8]) -> Option<u32> {
-        match self.slots[self.place(word).0].id {
+        self.find_by(&self.key(word), word)
+    }
+
+    /// The same with the word's key.
+    #[inline]
+    pub(crate) fn find_by(&self, key: &Key, word: &[u8]) -> Option<u32> {
+        match self.slots[self.place(key, word)].id {
             NONE => is_unk(word).then_some(0),
             id => Some(id),
         }
     }
 
+    /// The key of a word.
+    #[inline]
+    pub(crate) fn key(&self, word: &[u8]) -> Key {
+        self.key_of(word, head(word))
+    }
+
+    /// The key of a word that has this [`head`].
+    #[inline]
+    pub(crate) fn key_of(&self, word: &[u8], head: u64) -> Key {
+        let mut hasher = self.hasher.build_hasher();
+        if word.len() <= 8 {
+            hasher.write_u64(head);
+        } else {
+            hasher.write(word);
+        }
+        let hash = hasher.finish();
+        let check = (hash >> 32) as u32 & !0xff | word.len().min(0xff) as u32;
+        Key { hash, head, check }
+    }
+
+    /// Asks for the memory that [`List::find_by`] reads.
+    #[inline]
+    pub(crate) fn near(&self, key: &Key) {
+        prefetch(&self.slots, key.hash as usize & (self.slots.len() - 1));
+    }
+
     /// Adds a word that is neither of the unknown word's spellings; `None` if it is there already
     /// or there are too many.
     pub(crate) fn insert(&mut self, word: &[u8]) -> Option<u32> {
-        let (place, slot) = self.place(word);
+        let key = self.key(word);
+        let place = self.place(&key, word);
         if self.slots[place].id != NONE || self.ends.len() >= NONE as usize {
             return None;
         }
         let id = self.ends.len() as u32;
-        self.slots[place] = Slot { id, ..slot };
+        self.slots[place] = Slot { head: key.head, check: key.check, id };
         self.bytes.extend_from_slice(word);
         self.ends.push(self.bytes.len());
         self.hash = mix(self.hash, murmur(word));
@@ -91,21 +134,17 @@ impl List {
         Some(id)
     }
 
-    /// The slot that holds `word`, or the empty one where it would go; and what would go there, but
-    /// for the id. Ends because at least half of the slots are empty.
-    fn place(&self, word: &[u8]) -> (usize, Slot) {
-        let mut hasher = self.hasher.build_hasher();
-        hasher.write(word);
-        let hash = hasher.finish();
-        let check = (hash >> 32) as u32 & !0xff | word.len().min(0xff) as u32;
-        let new = Slot { head: head(word), check, id: NONE };
+    /// The slot that holds `word`, or the empty one where it would go. Ends because at least half
+    /// of the slots are empty.
+    #[inline]
+    fn place(&self, key: &Key, word: &[u8]) -> usize {
         let mask = self.slots.len() - 1;
-        let mut at = hash as usize & mask;
+        let mut at = key.hash as usize & mask;
         loop {
             let slot = self.slots[at];
-            let alike = (slot.head, slot.check) == (new.head, new.check);
+            let alike = (slot.head, slot.check) == (key.head, key.check);
             if slot.id == NONE || alike && (word.len() <= 8 || self.word(slot.id) == Some(word)) {
-                return (at, new);
+                return at;
             }
             at = (at + 1) & mask;
         }
@@ -114,8 +153,10 @@ impl List {
     fn grow(&mut self) {
         self.slots = vec![EMPTY; self.slots.len() * 2];
         for id in 1..self.ends.len() as u32 {
-            let (place, slot) = self.place(self.word(id).unwrap_or_default());
-            self.slots[place] = Slot { id, ..slot };
+            let word = self.word(id).unwrap_or_default();
+            let key = self.key(word);
+            let place = self.place(&key, word);
+            self.slots[place] = Slot { head: key.head, check: key.check, id };
         }
     }
 
@@ -138,14 +179,11 @@ pub(crate) fn mix(before: u64, word: u64) -> u64 {
     (before.rotate_left(5) ^ word).wrapping_mul(MULTIPLIER)
 }
 
-/// The first eight bytes of a word. Of a shorter one all of it: no two of one length have the same.
+/// The first eight bytes of a word; of a shorter one all of it, and zeros.
 #[inline]
 pub(super) fn head(word: &[u8]) -> u64 {
     if let Some(&first) = word.first_chunk::<8>() {
         return u64::from_le_bytes(first);
-    }
-    if let (Some(&first), Some(&last)) = (word.first_chunk::<4>(), word.last_chunk::<4>()) {
-        return u64::from(u32::from_le_bytes(first)) | u64::from(u32::from_le_bytes(last)) << 32;
     }
     word.iter().rev().fold(0, |head, &byte| head << 8 | u64::from(byte))
 }

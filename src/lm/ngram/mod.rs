@@ -18,6 +18,7 @@ mod info;
 mod input;
 mod kenlm;
 mod lanes;
+mod line;
 mod list;
 mod number;
 mod pieces;

@@ -1,7 +1,7 @@
 //! The vocabulary of an n-gram model.
 
 use super::kenlm::Lexicon;
-use super::list::{List, mix};
+use super::list::{Key, List, mix};
 use crate::tokens::{Known, Vocab};
 
 /// The words of an n-gram model, numbered as its file numbers them; `<unk>` is 0.
@@ -91,6 +91,30 @@ impl Words {
         match &self.0 {
             Source::List(list) => list.find(word),
             Source::Lexicon(lexicon) => Some(lexicon.id(word)).filter(|&id| id > 0 || is_unk(word)),
+        }
+    }
+
+    /// Begins to find a word with this [`head`](super::list::head): its key, of which the memory was
+    /// asked for.
+    #[inline]
+    pub(crate) fn seek(&self, word: &[u8], head: u64) -> Key {
+        match &self.0 {
+            Source::List(list) => {
+                let key = list.key_of(word, head);
+                list.near(&key);
+                key
+            }
+            // Those that are found side by side have [`Words::ids`].
+            Source::Lexicon(_) => Key::default(),
+        }
+    }
+
+    /// As [`Words::find`], with what [`Words::seek`] gave.
+    #[inline]
+    pub(crate) fn find_by(&self, key: &Key, word: &[u8]) -> Option<u32> {
+        match &self.0 {
+            Source::List(list) => list.find_by(key, word),
+            Source::Lexicon(_) => self.find(word),
         }
     }
 

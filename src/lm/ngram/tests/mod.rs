@@ -3,6 +3,7 @@
 mod binaries;
 mod build;
 mod hostile;
+mod lines;
 mod tries;
 mod vectors;
 
