@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::super::messages::Messages;
-use crate::combine::{Combination, RANK, SCORE};
+use crate::combine::{Combination, SCORE};
 use crate::config::Config;
 use crate::consensus::{Calibration, Decision};
 use crate::eval::confidence;
@@ -66,9 +66,10 @@ pub fn weights(names: &[String], weights: &[f64], models: &[Name], found: bool) 
     }
     let mut out: BTreeMap<_, _> = names.iter().cloned().zip(weights.iter().copied()).collect();
     // Alone of the first pass and with weight 1 this is what counts anyhow; unsaid, the file also serves
-    // lists without it, with a warning, since the spread says what it was tuned on.
+    // lists without it, with a warning, since the spread says what it was tuned on. (Every list has ranks, so
+    // that these are always said: where there is a score they would not count.)
     let alone = names.get(1).is_some_and(|next| models.iter().any(|model| **model == **next));
-    if matches!(names[0].as_str(), SCORE | RANK) && alone {
+    if names[0] == SCORE && alone {
         out.remove(&names[0]);
     }
     out
