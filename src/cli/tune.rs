@@ -215,9 +215,11 @@ impl Args {
         if names.is_empty() {
             let list = utterances.iter().flat_map(|utterance| &utterance.hypotheses).next();
             let first = list.map(|hypothesis| &hypothesis.features[..]).unwrap_or_default();
-            // A mixture is made of features that stand beside it: it is weighed where it is named.
+            // What an earlier run made of features that stand beside it, and its counts of unknown words,
+            // are weighed where they are named.
             let first = first.iter().map(|(name, _)| name);
-            let first = first.filter(|name| !own.contains(name) && &***name != MIX);
+            let first =
+                first.filter(|name| !own.contains(name) && &***name != MIX && !name.ends_with(".oov"));
             names = first.map(|name| name.to_string()).collect();
             // A total and the parts it is made of would be counted twice. Without models, though, the
             // features of the lists are all there is.

@@ -437,6 +437,52 @@ mod tests {
         }
     }
 
+    /// Four features of small integers.
+    fn several() -> impl Strategy<Value = Lists> {
+        let list = prop::collection::vec((prop::array::uniform4(-4i32..5), 0u32..6), 1..7);
+        prop::collection::vec(list, 1..8).prop_map(|lists| {
+            let mut out = Lists::empty(4, &Losses::Errors(Vec::new()));
+            for list in lists {
+                for (values, errors) in list {
+                    out.columns.iter_mut().zip(values).for_each(|(column, v)| column.push(f64::from(v)));
+                    out.losses.push(Measured::Errors(&[errors]));
+                }
+                out.ends.push(out.losses.len());
+            }
+            out
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1000))]
+        /// Axes that are passed over hold nothing better: ranked at every place between two crossings.
+        #[test]
+        fn no_axis_leads_down_from_where_the_search_ends(lists in several(), seed in 0u64..1000) {
+            let fixed = Bounds { min: 1.0, max: 1.0, unit: 1.0 };
+            let free = Bounds { min: f64::NEG_INFINITY, max: f64::INFINITY, unit: 1.0 };
+            let bounds = [fixed, free, Bounds { min: 0.0, ..free }, Bounds { min: -1.5, max: 2.25, unit: 1.0 }];
+            let search = Search::new(&lists, &bounds);
+            let random = &mut Random::new(seed);
+            let at = search.descend(search.random(&[1.0, 0.0, 0.0, 0.0], random), random);
+            for (k, column) in lists.columns.iter().enumerate().skip(1) {
+                let mut marks = vec![bounds[k].min.max(-999.0), bounds[k].max.min(999.0)];
+                for range in lists.ranges() {
+                    for (i, j) in range.clone().flat_map(|i| range.clone().map(move |j| (i, j))) {
+                        let x = at.weights[k] + (at.totals[i] - at.totals[j]) / (column[j] - column[i]);
+                        marks.extend((marks[0] < x && x < marks[1]).then_some(x));
+                    }
+                }
+                marks.sort_by(f64::total_cmp);
+                marks.dedup_by(|a, b| (*a - *b).abs() < 1e-8);
+                for pair in marks.windows(2) {
+                    let mut weights = at.weights.clone();
+                    weights[k] = (pair[0] + pair[1]) / 2.0;
+                    prop_assert!(search.point(weights).loss >= at.loss, "axis {} at {:?}", k, pair);
+                }
+            }
+        }
+    }
+
     #[test]
     fn the_widest_interval_within_the_tolerance() {
         let intervals = [(0.0, 1.0, 5), (1.0, 1.1, 3), (1.1, 4.0, 9), (4.0, 6.0, 4), (6.0, 8.0, 5)];

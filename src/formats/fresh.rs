@@ -196,7 +196,8 @@ fn lines(format: Format, utterance: &Utterance, id: &[u8], chosen: &[&Hypothesis
                 // The total stands last, and who reads the list counts its words.
                 for (name, value) in &hypothesis.features {
                     if !["score", "words"].contains(&&**name) {
-                        let _ = write!(out, " {}= ", name.replace(char::is_whitespace, "_"));
+                        let _ =
+                            write!(out, " {}= ", name.replace(char::is_whitespace, "_").replace("|||", "_"));
                         unit.write(*value, out);
                     }
                 }

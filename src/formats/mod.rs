@@ -44,8 +44,7 @@ use crate::Name;
 /// The names of the features that rescoring computes: in our own output they are not
 /// first-pass features, and in other input they clash.
 ///
-/// Those are one for each language model, `mix` where models are mixed, `words` and everything that ends
-/// in `.oov`.
+/// Those are one for each language model and its `NAME.oov`, `mix` where models are mixed, and `words`.
 #[derive(Debug, Clone, Default)]
 pub struct OwnNames {
     lms: Arc<[Name]>,
@@ -74,7 +73,7 @@ impl OwnNames {
     }
 
     /// Whether models are mixed: where they are not, the `mix` that an earlier run wrote is a feature of
-    /// the lists like any other.
+    /// the lists like any other, as are those of models that are not here.
     #[must_use]
     pub fn mixed(self, mix: bool) -> Self {
         Self { mix, ..self }
@@ -85,7 +84,6 @@ impl OwnNames {
     pub fn contains(&self, name: &[u8]) -> bool {
         name == b"words"
             || (self.mix && name == b"mix")
-            || name.ends_with(b".oov")
-            || self.lms.iter().any(|lm| lm.as_bytes() == name)
+            || self.lms.iter().any(|lm| name.strip_suffix(b".oov").unwrap_or(name) == lm.as_bytes())
     }
 }

@@ -505,6 +505,20 @@ fn a_mix_that_was_computed_before_can_be_weighed() {
     // Without a name it is left out: what it was made of stands beside it.
     let all = dir.secondpass("tune --no-models --restarts 0 --folds 2 mixed.jsonl".split(' ')).run().code(0);
     assert!(all.stderr.contains("weighing score, a, b, words"), "{}", all.stderr);
+    // Beside it the score counts in the file only if it is named there, with models too.
+    let few: Vec<&[u8]> = mixed.stdout.split_inclusive(|&byte| byte == b'\n').take(20).collect();
+    dir.write("few.jsonl", few.concat());
+    let beside = "tune --ngram c=lm.arpa --features score,mix --restarts 0 --folds 2 --force --write beside.toml \
+                  few.jsonl";
+    dir.secondpass(beside.split_whitespace()).run().code(0);
+    let both = dir.secondpass("rescore --config beside.toml few.jsonl".split(' ')).run().code(0);
+    let formula = both.stderr.lines().find(|line| line.contains("total = ")).expect("a formula");
+    assert!(formula.contains(" score") && !both.stderr.contains("does not count here"), "{}", both.stderr);
+    let ranks = "tune --ngram c=lm.arpa --features rank --restarts 0 --folds 2 --force --write ranks.toml \
+                 few.jsonl";
+    dir.secondpass(ranks.split_whitespace()).run().code(0);
+    let both = dir.secondpass("rescore --config ranks.toml few.jsonl".split(' ')).run().code(0);
+    assert!(both.stderr.contains(" rank") && !both.stderr.contains("does not count here"), "{}", both.stderr);
     // Where it is computed, it is no feature of the lists.
     let refused = "tune --ngram a=lm.arpa --ngram b=lm.arpa --interpolate linear --lambda a=0.5 --lambda b=0.5 \
                    --features score,mix mixed.jsonl";

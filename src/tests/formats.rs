@@ -253,6 +253,16 @@ fn lists_in_another_format_are_lists() {
     dir.secondpass("eval --references refs --resamples 0 twice.moses".split(' ')).run().code(0);
     let run = dir.rescore().arg("twice.moses").run().code(2);
     assert!(run.stderr.contains("a feature `ngram` of their own"), "{}", run.stderr);
+    // Names are written so that they can be read again.
+    let odd = r#"{"id":"a","hyps":[{"text":"x","scores":{"b|||c":-1,"e f":-3,"score":-4}}]}"#;
+    let to_moses = "rescore --no-models --output-format moses -o odd.moses".split(' ');
+    dir.secondpass(to_moses).stdin(odd).run().code(0);
+    let run = dir.secondpass("rescore --no-models --weight b_c=1 --weight e_f=1 odd.moses".split(' ')).run();
+    assert_eq!(run.code(0).text(), "a ||| x ||| b_c= -1 e_f= -3 ||| -4\n");
+    // Where nothing is computed, they and their counts are features.
+    let run =
+        dir.secondpass("rescore --no-models --weight ngram=1 --weight ngram.oov=0 twice.moses".split(' '));
+    assert!(run.run().code(0).stderr.contains("total = ngram + 0 ngram.oov"));
 }
 
 /// The id of a record.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::super::messages::Messages;
-use crate::combine::{Combination, RANK, SCORE};
+use crate::combine::{Combination, SCORE};
 use crate::config::Config;
 use crate::consensus::{Calibration, Decision};
 use crate::eval::confidence;
@@ -58,15 +58,18 @@ pub fn set(config: &mut Config, tuned: &Tuned, names: &[String], models: &[Name]
     config.spread = names.iter().cloned().zip(tuned.spreads.iter().copied()).collect();
 }
 
-/// The weights by name; the first pass's, where those found are not to be used.
+/// The weights by name; the first pass's, where those found are not to be used. Of `names`, the first pass's
+/// come first, then the models'.
 pub fn weights(names: &[String], weights: &[f64], models: &[Name], found: bool) -> BTreeMap<String, f64> {
     if !found {
         return models.iter().map(|name| (name.to_string(), 0.0)).collect();
     }
     let mut out: BTreeMap<_, _> = names.iter().cloned().zip(weights.iter().copied()).collect();
-    // With weight 1 this is what counts anyhow; unsaid, the file also serves lists without it, with
-    // a warning, since the spread says what it was tuned on.
-    if matches!(names[0].as_str(), SCORE | RANK) && !models.is_empty() {
+    // Alone of the first pass and with weight 1 this is what counts anyhow; unsaid, the file also serves
+    // lists without it, with a warning, since the spread says what it was tuned on. (Every list has ranks, so
+    // that these are always said: where there is a score they would not count.)
+    let alone = names.get(1).is_some_and(|next| models.iter().any(|model| **model == **next));
+    if names[0] == SCORE && alone {
         out.remove(&names[0]);
     }
     out

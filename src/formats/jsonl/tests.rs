@@ -239,7 +239,9 @@ fn clashes_are_reported_outside_our_own_output() {
         (read(&foreign).unwrap().clash.unwrap_or_default(), features(&own, 0))
     };
     assert_eq!(clash(r#"{"rnnlm":-1,"am":2}"#), ("rnnlm".into(), "am=2".into()));
-    assert_eq!(clash(r#"{"x.oov":1}"#), ("x.oov".into(), String::new()));
+    assert_eq!(clash(r#"{"ngram.oov":1}"#), ("ngram.oov".into(), String::new()));
+    // Of a model that is not here.
+    assert_eq!(clash(r#"{"x.oov":1}"#), (String::new(), "x.oov=1".into()));
     assert_eq!(clash(r#"{"words":null,"mix":1}"#), ("words".into(), String::new()));
     assert_eq!(clash(r#"{"total":1}"#), (String::new(), String::new()));
     assert_eq!(clash(r#"{"total":1,"score":2}"#), ("total".into(), "score=2".into()));
