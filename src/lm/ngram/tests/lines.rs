@@ -31,7 +31,10 @@ fn arpa(words: &[Vec<u8>], bigrams: &[(usize, usize)], end: &[u8]) -> Vec<u8> {
     text
 }
 
-fn read(text: &[u8]) -> Result<Vec<(Vec<Vec<u8>>, f32)>, String> {
+/// Words and log10 probability of an n-gram.
+type Gram = (Vec<Vec<u8>>, f32);
+
+fn read(text: &[u8]) -> Result<Vec<Gram>, String> {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(&file, text).unwrap();
     let mut grams = Vec::new();
