@@ -38,7 +38,9 @@ impl Whole {
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;
-            builder.permissions(std::fs::Permissions::from_mode(0o666));
+            // Those of the file that is replaced, or what the process gives to new ones.
+            let kept = std::fs::metadata(path).map(|data| data.permissions());
+            builder.permissions(kept.unwrap_or_else(|_| std::fs::Permissions::from_mode(0o666)));
         }
         let fault = crate::faults::io("whole::create").map_or(Ok(()), Err);
         let part = fault.and_then(|()| builder.tempfile_in(folder(path)));
@@ -169,6 +171,19 @@ mod tests {
         drop(file);
         assert_eq!(std::fs::read(&path).unwrap(), b"old");
         assert_eq!(names(folder.path()), ["file"]);
+    }
+
+    /// What was for one user's eyes stays so.
+    #[cfg(unix)]
+    #[test]
+    fn a_file_that_is_replaced_keeps_its_permissions() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        Whole::save(&path, b"old").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        Whole::save(&path, b"new").unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     }
 
     #[test]

@@ -198,6 +198,11 @@ fn devices_and_folders_are_not_replaced() {
     }
     dir.secondpass(["ngram", "prune", "lm.arpa", "/dev/null", "--threshold", "1e-4"]).run().code(0);
     assert!(!std::fs::metadata("/dev/null").expect("a device").is_file());
+    if std::path::Path::new("/dev/full").exists() {
+        let full =
+            dir.secondpass(["ngram", "prune", "lm.arpa", "/dev/full", "--threshold", "1e-4"]).run().code(2);
+        assert!(full.stderr.contains("/dev/full: "), "{}", full.stderr);
+    }
 }
 
 /// Compact files as each version of the format was first written; they stay readable (M6).

@@ -60,16 +60,17 @@ fn whole<T>(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<T>) -> Res
     if path == Path::new("-") {
         return write(&mut std::io::stdout());
     }
-    if std::fs::metadata(path).is_ok_and(|data| !data.is_file()) {
-        let file = std::fs::File::options().write(true).open(path);
-        return write(&mut file.map_err(|error| Error::io(path, error))?);
-    }
-    let mut file = Whole::create(path)?;
-    let made = write(&mut file).map_err(|error| match error {
-        // The library knows no name for it.
+    // The library knows no name for it.
+    let named = |error| match error {
         Error::Io { what, source } if what == "the model" => Error::io(path, source),
         other => other,
-    })?;
+    };
+    if std::fs::metadata(path).is_ok_and(|data| !data.is_file()) {
+        let file = std::fs::File::options().write(true).open(path);
+        return write(&mut file.map_err(|error| Error::io(path, error))?).map_err(named);
+    }
+    let mut file = Whole::create(path)?;
+    let made = write(&mut file).map_err(named)?;
     file.finish()?;
     Ok(made)
 }
