@@ -105,15 +105,7 @@ fn bound_models_of_every_exporter_score_as_numpy_does() {
         assert!(found.iter().any(|found| found == name), "{name} is not among {found:?}");
     }
     for name in ["tiny-lstm", "tiny-bpe"] {
-        let lm = bound(name);
-        let cases = expected(name);
-        let sentences: Vec<&[u32]> = cases.iter().map(|(ids, _)| &ids[..]).collect();
-        let scores = score(&mut *lm.kernel(1).unwrap(), lm.signature().bos, &sentences);
-        for ((_, logs), scores) in cases.iter().zip(&scores) {
-            for (&ln, &expected) in scores.iter().zip(logs) {
-                assert!((f64::from(ln) - expected).abs() <= 2e-6, "{name}: {ln}, not {expected}");
-            }
-        }
+        scores_as_numpy_does(&bound(name), name);
     }
 }
 

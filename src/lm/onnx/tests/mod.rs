@@ -88,6 +88,18 @@ fn expected(name: &str) -> Vec<(Vec<u32>, Vec<f64>)> {
         .collect()
 }
 
+/// Holds every token of a tiny model against its expected scores.
+fn scores_as_numpy_does(lm: &OnnxLm, name: &str) {
+    let cases = expected(name);
+    let sentences: Vec<&[u32]> = cases.iter().map(|(ids, _)| &ids[..]).collect();
+    let scores = score(&mut *lm.kernel(1).unwrap(), lm.signature().bos, &sentences);
+    for ((_, logs), scores) in cases.iter().zip(&scores) {
+        for (&ln, &expected) in scores.iter().zip(logs) {
+            assert!((f64::from(ln) - expected).abs() <= 2e-6, "{name}: {ln}, not {expected}");
+        }
+    }
+}
+
 /// Scores all sentences side by side, each in the state of its own number.
 fn score(kernel: &mut dyn StepKernel, bos: u32, sentences: &[&[u32]]) -> Vec<Vec<f32>> {
     kernel.reserve(sentences.len()).unwrap();
