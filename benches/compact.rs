@@ -13,10 +13,12 @@
 //! measured between the rounds on the KenLM binaries (`benches/peers/kenlm_score.py`), from text to
 //! scores. Without arguments there is nothing to do.
 
+mod query;
+
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
+use query::{from_text, lines, peer, words};
 use secondpass::lm::ngram::{Ngram, Options, State};
 use secondpass::tokens::Vocab;
 
@@ -121,46 +123,6 @@ impl Subject {
         self.model.score_batch(&self.model.begin(), &sentences, |_, _, full| total += f64::from(full.log10));
         black_box(total)
     }
-}
-
-/// Text in pieces as `ngram query` takes it: words, ids, scores.
-fn from_text(model: &Ngram, text: &[u8]) -> f64 {
-    let mut total = 0.0;
-    let eos = model.words().eos();
-    let begin = model.begin();
-    let mut ids = Vec::new();
-    let lines: Vec<&[u8]> = lines(text).collect();
-    for piece in lines.chunks(512) {
-        ids.clear();
-        let mut spans: Vec<&[u8]> = Vec::new();
-        let mut ends = Vec::new();
-        for line in piece {
-            spans.extend(words(line));
-            spans.push(b"");
-            ends.push(spans.len());
-        }
-        model.words().ids(spans.iter().copied(), &mut ids);
-        ends.iter().for_each(|&end| ids[end - 1] = eos);
-        let starts = std::iter::once(0).chain(ends.iter().copied());
-        let sentences: Vec<&[u32]> = starts.zip(&ends).map(|(start, &end)| &ids[start..end]).collect();
-        model.score_batch(&begin, &sentences, |_, _, full| total += f64::from(full.log10));
-    }
-    black_box(total)
-}
-
-fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
-    text.strip_suffix(b"\n").unwrap_or(text).split(|&byte| byte == b'\n')
-}
-
-fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
-    line.split(|byte| matches!(byte, 9..=13 | 32)).filter(|word| !word.is_empty())
-}
-
-/// What KenLM's module takes: nanoseconds a token.
-fn peer(python: &Path, model: &Path, text: &Path) -> Option<f64> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers/kenlm_score.py");
-    let output = Command::new(python).arg(script).arg(model).arg(text).arg("1").output().ok()?;
-    String::from_utf8_lossy(&output.stdout).split(' ').next()?.parse().ok()
 }
 
 fn timed<T>(run: impl FnOnce() -> T) -> (f64, T) {

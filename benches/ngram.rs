@@ -10,10 +10,11 @@
 //!
 //! What KenLM's C++ took for ids and for text on another model and machine stands in `benches/compact.rs`.
 
+mod query;
+
 use std::hint::black_box;
 use std::io::{Cursor, Read};
 use std::path::PathBuf;
-use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -205,45 +206,16 @@ fn large(bench: &mut Criterion<Processor>) {
             black_box(total)
         });
     });
-    group.bench_function("text to scores", |b| b.iter(|| from_text(&model, &text)));
+    group.bench_function("text to scores", |b| b.iter(|| query::from_text(&model, &text)));
     if let Some(python) = named("SECONDPASS_BENCH_PYTHON") {
-        let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("benches/peers/kenlm_score.py");
         group.bench_function("KenLM's module, text to scores", |b| {
             b.iter_custom(|rounds| {
-                let mut command = Command::new(&python);
-                let command = command.arg(&script).arg(&path).arg(&file).arg("1");
-                let output = command.output().expect("SECONDPASS_BENCH_PYTHON");
-                let said = String::from_utf8_lossy(&output.stdout).into_owned();
-                let each: f64 = said.split(' ').next().and_then(|number| number.parse().ok()).expect("kenlm");
+                let each = query::peer(&python, &path, &file).expect("a Python with kenlm");
                 Duration::from_secs_f64(each * tokens as f64 * rounds as f64 / 1e9)
             });
         });
     }
     group.finish();
-}
-
-/// Text in pieces as `ngram query` takes it: words, ids, scores.
-fn from_text(model: &Ngram, text: &[u8]) -> f64 {
-    let mut total = 0.0;
-    let (begin, eos) = (model.begin(), model.words().eos());
-    let mut ids = Vec::new();
-    let lines: Vec<&[u8]> = text.strip_suffix(b"\n").unwrap_or(text).split(|&b| b == b'\n').collect();
-    for piece in lines.chunks(512) {
-        ids.clear();
-        let mut spans: Vec<&[u8]> = Vec::new();
-        let mut ends = Vec::new();
-        for line in piece {
-            spans.extend(line.split(|b| matches!(b, 9..=13 | 32)).filter(|word| !word.is_empty()));
-            spans.push(b"");
-            ends.push(spans.len());
-        }
-        model.words().ids(spans.iter().copied(), &mut ids);
-        ends.iter().for_each(|&end| ids[end - 1] = eos);
-        let starts = std::iter::once(0).chain(ends.iter().copied());
-        let sentences: Vec<&[u32]> = starts.zip(&ends).map(|(start, &end)| &ids[start..end]).collect();
-        model.score_batch(&begin, &sentences, |_, _, full| total += f64::from(full.log10));
-    }
-    black_box(total)
 }
 
 fn fixture(name: &str) -> PathBuf {
