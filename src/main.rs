@@ -42,8 +42,8 @@ const VARIABLES: &[(&str, &str)] = &[
     // ONNX Runtime 1.29 and later write a device id and usage data unless this is set before they are loaded.
     ("ORT_DISABLE_TELEMETRY", "1"),
     // glibc's allocator would raise this, up to 32 MiB, by itself and keep what it takes below. Opening a
-    // model makes several copies of its weights for a moment, which would stay in the process: 90 MiB of 210
-    // with the shipped LSTM. From this size on, blocks go back to the system when they are freed.
+    // model may make copies of its weights for a moment, which would stay in the process. From this size on,
+    // blocks go back to the system when they are freed.
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     ("MALLOC_MMAP_THRESHOLD_", "4194304"),
 ];

@@ -382,5 +382,5 @@ pub(super) fn cores(threads: usize) -> usize {
     }
 }
 
-/// A few thousand states of a small model, a few hundred of a large one: openings, not whole lists.
+/// Some hundred states of a layer of 512, some dozens of a large model: openings, not whole lists.
 const CACHE_BYTES: usize = 2 << 20;
