@@ -22,3 +22,20 @@ pub(crate) fn prefetch<T>(items: &[T], at: usize) {
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     let _ = place;
 }
+
+/// The same, and the line of the cache behind it: for searches that go on from there.
+#[inline(always)]
+pub(crate) fn prefetch_on<T>(items: &[T], at: usize) {
+    prefetch(items, at);
+    prefetch(items, at.wrapping_add(const { LINE / size_of::<T>() }));
+}
+
+/// The same, and the lines on both sides: for searches that begin there and go either way.
+#[inline(always)]
+pub(crate) fn prefetch_around<T>(items: &[T], at: usize) {
+    prefetch_on(items, at);
+    prefetch(items, at.wrapping_sub(const { LINE / size_of::<T>() }));
+}
+
+/// Bytes of a line of most processors' caches.
+const LINE: usize = 64;

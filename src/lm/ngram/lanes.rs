@@ -27,7 +27,7 @@ pub(crate) fn score<L: Lookup>(
             each(lane.index, lane.at, full);
             lane.at += 1;
             if lane.at < lane.words.len() {
-                model.near(lane.words[lane.at], &lane.state);
+                model.near(lane.words[lane.at], lane.state());
             } else if let Some((index, words)) = waiting.next() {
                 lane.restart(model, index, words, begin);
             } else {
@@ -105,48 +105,59 @@ struct Lane<'a, P> {
     index: usize,
     words: &'a [u32],
     at: usize,
-    state: State,
-    next: State,
+    /// The state before the current word, and room for the one after it: they take turns, as copying
+    /// them takes longer than a look.
+    states: [State; 2],
+    /// Whether the second is the one before the current word.
+    swapped: bool,
     search: Option<Search<P>>,
 }
 
 impl<'a, P: Copy> Lane<'a, P> {
     fn new<L: Lookup<Path = P>>(model: &L, index: usize, words: &'a [u32], begin: &State) -> Self {
-        let mut lane =
-            Lane { index, words, at: 0, state: State::default(), next: State::default(), search: None };
+        let mut lane = Lane { index, words, at: 0, states: Default::default(), swapped: false, search: None };
         lane.restart(model, index, words, begin);
         lane
     }
 
     fn restart<L: Lookup<Path = P>>(&mut self, model: &L, index: usize, words: &'a [u32], begin: &State) {
-        (self.index, self.words, self.at) = (index, words, 0);
-        self.state.clone_from(begin);
+        (self.index, self.words, self.at, self.swapped) = (index, words, 0, false);
+        self.states[0].clone_from(begin);
         if let Some(&word) = words.first() {
-            model.near(word, &self.state);
+            model.near(word, begin);
         }
+    }
+
+    #[inline]
+    fn state(&self) -> &State {
+        let [one, two] = &self.states;
+        if self.swapped { two } else { one }
     }
 
     /// One look; the score of the current word if it was the last that it needed.
     #[inline]
     fn step<L: Lookup<Path = P>>(&mut self, model: &L) -> Option<Full> {
-        if !L::LEVELS {
-            let full = full_score(model, &self.state, self.words[self.at], &mut self.next);
-            std::mem::swap(&mut self.state, &mut self.next);
-            return Some(full);
-        }
-        let search = match &mut self.search {
-            None => self.search.insert(Search::begin(model, self.words[self.at], &mut self.next)),
-            Some(search) => {
-                search.advance(model, &self.state, &mut self.next);
-                search
+        let [one, two] = &mut self.states;
+        let (state, next) = if self.swapped { (two, one) } else { (one, two) };
+        let word = self.words[self.at];
+        let full = if L::LEVELS {
+            let search = match &mut self.search {
+                None => self.search.insert(Search::begin(model, word, next)),
+                Some(search) => {
+                    search.advance(model, state, next);
+                    search
+                }
+            };
+            if search.prepare(model, state) {
+                return None;
             }
+            let full = search.finish(model, state, next);
+            self.search = None;
+            full
+        } else {
+            full_score(model, state, word, next)
         };
-        if search.prepare(model, &self.state) {
-            return None;
-        }
-        let full = search.finish(model, &self.state, &mut self.next);
-        self.search = None;
-        std::mem::swap(&mut self.state, &mut self.next);
+        self.swapped = !self.swapped;
         Some(full)
     }
 }

@@ -20,6 +20,7 @@ mod kenlm;
 mod lanes;
 mod line;
 mod list;
+mod modulo;
 mod number;
 mod pieces;
 pub mod prune;

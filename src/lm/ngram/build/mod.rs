@@ -182,7 +182,7 @@ fn plan_counts(arpa: &Path, counts: &[u64], options: &BuildOptions) -> Result<Pl
                 return Err(Error::Config(format!("the multiplier is {multiplier}, and must be 1 or more")));
             }
             Tables::new(&header).map(|layout| {
-                let tables: u64 = layout.levels.iter().map(|table| table.buckets * 16).sum();
+                let tables: u64 = layout.levels.iter().map(|table| table.buckets.divisor() * 16).sum();
                 (layout.sections.end() as u64, tables + 60 * counts[0])
             })
         }

@@ -4,12 +4,13 @@ use std::ops::Range;
 
 use super::header::{Header, Kind, damaged};
 use super::raw::{WIDEST, bits_of};
+use crate::lm::ngram::modulo::Modulo;
 
 /// One order's hash table, or the vocabulary's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Table {
     pub(crate) start: usize,
-    pub(crate) buckets: u64,
+    pub(crate) buckets: Modulo,
     /// Bytes of an entry.
     pub(crate) entry: usize,
 }
@@ -88,7 +89,7 @@ impl Tables {
             let buckets = buckets(header.multiplier, count)?;
             let bytes = buckets.checked_mul(entry as u64)?.checked_add(before as u64)?;
             let start = sections.push(name, bytes)?.start + before;
-            Some(Table { start, buckets, entry })
+            Some(Table { start, buckets: Modulo::new(buckets), entry })
         };
         let vocabulary =
             table("vocabulary".into(), 8, header.counts[0], VOCABULARY_ENTRY).ok_or_else(large)?;
@@ -101,7 +102,7 @@ impl Tables {
             let level = buckets.and_then(|buckets| {
                 let bytes = buckets.checked_mul(entry as u64)?;
                 let start = sections.push(format!("{n}-grams"), bytes)?.start;
-                Some(Table { start, buckets, entry })
+                Some(Table { start, buckets: Modulo::new(buckets), entry })
             });
             levels.push(level.ok_or_else(large)?);
         }

@@ -7,7 +7,7 @@ use super::layout::{Table, VOCABULARY_ENTRY};
 use super::raw::{u32_at, u64_at};
 use crate::lm::bytes::Bytes;
 use crate::lm::ngram::vocab::{is_unk, murmur};
-use crate::lm::prefetch::prefetch;
+use crate::lm::prefetch::{prefetch, prefetch_on};
 
 /// Words known by their 64-bit hashes. Two words with one hash would be one word.
 #[derive(Debug, Clone)]
@@ -60,7 +60,7 @@ impl Lexicon {
             }
             used += u64::from(hash != 0);
         }
-        if used >= u64::from(bound) || used == table.buckets {
+        if used >= u64::from(bound) || used == table.buckets.divisor() {
             return Err(damaged(format!("the vocabulary has {used} words for {bound} ids")));
         }
         Self::new(bytes, Index::Table(table), bound, strings)
@@ -146,7 +146,7 @@ impl Lexicon {
     /// Asks for the memory that finding the word with this hash will read.
     pub(crate) fn near(&self, hash: u64) {
         match self.index {
-            Index::Table(table) => prefetch(&self.bytes, place(table, hash)),
+            Index::Table(table) => prefetch_on(&self.bytes, place(table, hash)),
             Index::Sorted { start } => {
                 let share = (u128::from(hash) * u128::from(self.bound)) >> 64;
                 prefetch(&self.bytes, start + 8 * share as usize);
@@ -224,8 +224,9 @@ pub(crate) fn find(bytes: &[u8], table: Table, key: u64) -> Option<usize> {
         return None;
     }
     let mut at = place(table, key);
-    let end = table.start + table.buckets as usize * table.entry;
-    for _ in 0..table.buckets {
+    let buckets = table.buckets.divisor();
+    let end = table.start + buckets as usize * table.entry;
+    for _ in 0..buckets {
         match u64_at(bytes, at) {
             0 => return None,
             found if found == key => return Some(at),
@@ -241,11 +242,11 @@ pub(crate) fn find(bytes: &[u8], table: Table, key: u64) -> Option<usize> {
 /// Where the entry with this key would be if no other were.
 #[inline]
 pub(crate) fn place(table: Table, key: u64) -> usize {
-    table.start + (key % table.buckets) as usize * table.entry
+    table.start + table.buckets.of(key) as usize * table.entry
 }
 
 fn entries(bytes: &[u8], table: Table) -> impl Iterator<Item = (u64, u32)> + '_ {
-    let places = (0..table.buckets as usize).map(move |at| table.start + at * VOCABULARY_ENTRY);
+    let places = (0..table.buckets.divisor() as usize).map(move |at| table.start + at * VOCABULARY_ENTRY);
     places.map(|at| (u64_at(bytes, at), u32_at(bytes, at + 8)))
 }
 

@@ -9,7 +9,7 @@ use super::raw::f32_at;
 use crate::lm::bytes::Bytes;
 use crate::lm::ngram::hashed::extend;
 use crate::lm::ngram::search::{Entry, Lookup, State};
-use crate::lm::prefetch::prefetch;
+use crate::lm::prefetch::{prefetch, prefetch_on};
 
 /// Models of types 0 and 1.
 pub(crate) struct Probing {
@@ -86,7 +86,7 @@ impl Lookup for Probing {
         let mut key = u64::from(word);
         for (word, &table) in state.words().zip(&self.layout.levels) {
             key = extend(key, word);
-            prefetch(bytes, place(table, key));
+            prefetch_on(bytes, place(table, key));
         }
     }
 }

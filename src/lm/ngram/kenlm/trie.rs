@@ -8,7 +8,7 @@ use super::layout::{Array, FLOAT_BACKOFF_BITS, FLOAT_PROB_BITS, Quantiser, Recor
 use super::raw::{bits_at, f32_at, u64_at};
 use crate::lm::bytes::Bytes;
 use crate::lm::ngram::search::{Entry, Lookup, State};
-use crate::lm::prefetch::prefetch;
+use crate::lm::prefetch::{prefetch, prefetch_around};
 
 /// Models of types 2 to 5.
 ///
@@ -218,7 +218,7 @@ impl Lookup for Trie {
         let records = self.records(length);
         let Span { begin, end } = *path;
         let first = pivot(begin, end, word, 0, self.words, true);
-        prefetch(&self.bytes, records.start + ((first * records.bits()) >> 3) as usize);
+        prefetch_around(&self.bytes, records.start + ((first * records.bits()) >> 3) as usize);
     }
 }
 

@@ -77,7 +77,7 @@ fn verify_table(
     wrong: impl Fn(usize) -> Option<&'static str>,
 ) -> u64 {
     let mut used = 0;
-    for bucket in 0..table.buckets {
+    for bucket in 0..table.buckets.divisor() {
         let at = table.start + bucket as usize * table.entry;
         let key = u64_at(bytes, at);
         if key == 0 {
@@ -88,11 +88,11 @@ fn verify_table(
             faults.tell(|| format!("{name}, byte {at}: {what}"));
         }
     }
-    if used == table.buckets {
+    if used == table.buckets.divisor() {
         faults.tell(|| format!("{name}: no bucket is empty"));
         return used;
     }
-    for bucket in 0..table.buckets {
+    for bucket in 0..table.buckets.divisor() {
         let at = table.start + bucket as usize * table.entry;
         let key = u64_at(bytes, at);
         if key != 0 && find(bytes, table, key) != Some(at) {
