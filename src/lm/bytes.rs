@@ -5,7 +5,9 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::ops::Deref;
 
-use memmap2::{Mmap, MmapMut};
+use memmap2::Mmap;
+
+use super::memory::{LARGE, Memory};
 
 /// How a file that can be used as it lies on disk comes into memory.
 #[derive(Debug, Clone, Copy, Default)]
@@ -27,7 +29,7 @@ pub(crate) struct Bytes(Source);
 
 enum Source {
     Small(Vec<u8>),
-    /// Anonymous memory or a file's.
+    Large(Memory),
     Mapped(Mmap),
 }
 
@@ -69,18 +71,15 @@ impl Bytes {
 
     fn read(mut file: File, size: u64) -> io::Result<Self> {
         let length = usize::try_from(size).map_err(|_| ErrorKind::OutOfMemory)?;
-        if length < HUGE {
+        if length < LARGE {
             let mut bytes = Vec::new();
             bytes.try_reserve_exact(length).map_err(|_| ErrorKind::OutOfMemory)?;
             file.take(size).read_to_end(&mut bytes)?;
             return Ok(bytes.into());
         }
-        let mut memory = MmapMut::map_anon(length)?;
-        // An advice: where the system cannot follow it, lookups are slower.
-        #[cfg(target_os = "linux")]
-        let _ = memory.advise(memmap2::Advice::HugePage);
+        let mut memory = Memory::zeroed(length)?;
         file.read_exact(&mut memory)?;
-        Ok(Self(Source::Mapped(memory.make_read_only()?)))
+        Ok(Self(Source::Large(memory)))
     }
 
     #[allow(unsafe_code)]
@@ -105,6 +104,7 @@ impl Deref for Bytes {
     fn deref(&self) -> &[u8] {
         match &self.0 {
             Source::Small(bytes) => bytes,
+            Source::Large(memory) => memory,
             Source::Mapped(map) => map,
         }
     }
@@ -122,9 +122,6 @@ impl fmt::Debug for Bytes {
     }
 }
 
-/// From this size on, memory of its own is worth the system call.
-const HUGE: usize = 4 << 20;
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -133,7 +130,7 @@ mod tests {
     #[test]
     #[allow(unsafe_code)]
     fn every_way_gives_the_same_bytes() {
-        for size in [0, 1, 4096, HUGE - 1, HUGE, HUGE + 4097] {
+        for size in [0, 1, 4096, LARGE - 1, LARGE, LARGE + 4097] {
             let content: Vec<u8> = (0..size).map(|at| (at % 251) as u8).collect();
             let mut file = tempfile::NamedTempFile::new().unwrap();
             file.write_all(&content).unwrap();
@@ -150,6 +147,6 @@ mod tests {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(b"abc").unwrap();
         assert_eq!(&*Bytes::open(file.reopen().unwrap(), 10, Load::Read).unwrap(), b"abc");
-        assert!(Bytes::open(file.reopen().unwrap(), HUGE as u64, Load::Read).is_err());
+        assert!(Bytes::open(file.reopen().unwrap(), LARGE as u64, Load::Read).is_err());
     }
 }

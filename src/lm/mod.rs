@@ -6,6 +6,7 @@
 
 mod bytes;
 mod fold;
+mod memory;
 pub mod ngram;
 pub mod onnx;
 mod prefetch;

@@ -67,29 +67,36 @@ impl<const FIXED: bool> Hashed<FIXED> {
             }
             let table = &mut self.tables[basis - 2];
             if let Some(place) = table.find(keys[basis]) {
-                let slot = table.at_mut(place);
-                slot.prob = slot.prob.abs();
-                break -slot.prob;
+                let prob = table.at(place).prob.abs();
+                table.set_prob(place, prob);
+                break -prob;
             }
             basis -= 1;
         };
         for length in basis + 1..order {
             let context = &words[order - length..order - 1];
-            prob += self.backoff_mut(context, key(context)).map_or(0.0, continued);
+            prob += self.continued(context, key(context)).unwrap_or(0.0);
             if self.tables[length - 2].insert(keys[length], prob.abs(), -0.0) == Added::Full {
-                return Err(full(length));
+                return Err(full::<FIXED>(length));
             }
         }
         Ok(())
     }
 
-    fn backoff_mut(&mut self, words: &[u32], key: u64) -> Option<&mut f32> {
+    /// Notes that an n-gram continues these words, and gives their backoff; `None` if they are not there.
+    fn continued(&mut self, words: &[u32], key: u64) -> Option<f32> {
         if let &[word] = words {
-            return Some(&mut self.unigrams[word as usize].backoff);
+            let backoff = &mut self.unigrams[word as usize].backoff;
+            *backoff = continued(*backoff);
+            return Some(*backoff);
         }
         let table = &mut self.tables[words.len() - 2];
         let place = table.find(key)?;
-        Some(&mut table.at_mut(place).backoff)
+        let backoff = table.at(place).backoff;
+        if !continues(backoff) {
+            table.set_backoff(place, continued(backoff));
+        }
+        Some(continued(backoff))
     }
 
     /// Asks for the memory that [`Hashed::insert`] will write to.
@@ -113,17 +120,16 @@ impl<const FIXED: bool> Hashed<FIXED> {
                     "this {order}-gram is listed twice (`<unk>` and `<UNK>` are one word); remove one"
                 ));
             }
-            Added::Full => return Err(full(order)),
+            Added::Full => return Err(full::<FIXED>(order)),
         }
         self.link_suffixes(words, &new.keys)?;
         let shorter = order - 1;
-        let backoff = self.backoff_mut(&words[..shorter], new.context).ok_or_else(|| {
+        let context = self.continued(&words[..shorter], new.context);
+        context.map(drop).ok_or_else(|| {
             format!(
                 "the first {shorter} words of this {order}-gram are not among the {shorter}-grams, where every context must be"
             )
-        })?;
-        continued(backoff);
-        Ok(())
+        })
     }
 }
 
@@ -258,7 +264,10 @@ pub(crate) fn key(words: &[u32]) -> u64 {
     context.iter().rev().fold(u64::from(last), |key, &word| extend(key, word))
 }
 
-fn full(order: usize) -> String {
+fn full<const FIXED: bool>(order: usize) -> String {
+    if !FIXED {
+        return format!("there is not enough memory for the {order}-grams");
+    }
     format!(
         "the table of {order}-grams has no room for the n-grams that pruning left out; build with a larger multiplier"
     )
@@ -273,12 +282,9 @@ fn independent(prob: f32) -> f32 {
     -prob.abs()
 }
 
-/// Notes that an n-gram continues the one with this backoff, and gives the backoff.
-fn continued(backoff: &mut f32) -> f32 {
-    if !continues(*backoff) {
-        *backoff = 0.0;
-    }
-    *backoff
+/// The backoff of an n-gram that another continues.
+fn continued(backoff: f32) -> f32 {
+    if continues(backoff) { backoff } else { 0.0 }
 }
 
 /// A handful: more than a processor can have underway at once, and it fits the nearest cache.

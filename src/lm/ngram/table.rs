@@ -1,6 +1,8 @@
 //! A hash table from 64-bit n-gram keys to weights.
 
-use crate::lm::prefetch::prefetch;
+use super::modulo::Modulo;
+use crate::lm::memory::Memory;
+use crate::lm::prefetch::prefetch_on;
 
 /// An n-gram's weights, log10.
 #[derive(Debug, Clone, Copy)]
@@ -18,9 +20,11 @@ pub(crate) struct Slot {
 ///
 /// Keys are compared, words are not: two n-grams with equal keys would be one (2^-64 for each
 /// pair; KenLM's tables do the same).
-#[derive(Debug, Clone)]
 pub(crate) struct Table<const FIXED: bool> {
-    slots: Vec<Slot>,
+    /// [`Slot`]s as KenLM's files have them; those that are empty are zeros.
+    memory: Memory,
+    /// Number of slots.
+    size: Modulo,
     used: usize,
 }
 
@@ -31,67 +35,83 @@ pub(crate) enum Added {
     New,
     /// Its key was in the table before.
     Known,
-    /// There is no room; only in tables of fixed size.
+    /// There is no room: in a table of fixed size, or in memory for a larger one.
     Full,
 }
 
 impl Table<true> {
     /// A table with this many slots, at least one; `None` if there is no memory for them.
     pub(crate) fn fixed(slots: usize) -> Option<Self> {
-        let mut table = Self { slots: Vec::new(), used: 0 };
-        table.slots.try_reserve_exact(slots).ok()?;
-        table.slots.resize(slots, EMPTY);
-        Some(table)
+        Self::with(slots)
     }
 
-    /// All slots in their order; empty ones have the key 0.
-    pub(crate) fn slots(&self) -> &[Slot] {
-        &self.slots
+    /// All slots in their order, as a KenLM file has them: key, probability, backoff.
+    pub(crate) fn entries(&self) -> &[[u8; SLOT]] {
+        self.slots()
     }
 }
 
 impl<const FIXED: bool> Table<FIXED> {
-    /// A table with room for about `expected` n-grams; it grows when there are more.
+    /// A table with room for about `expected` n-grams, or for a few if there is too little memory; it
+    /// grows when there are more.
     pub(crate) fn new(expected: usize) -> Self {
-        Self { slots: vec![EMPTY; expected + expected / 2 + 2], used: 0 }
+        let slots = expected.saturating_add(expected / 2).saturating_add(FEWEST);
+        Self::with(slots).unwrap_or_else(|| Self::of(vec![0; FEWEST * SLOT].into()))
+    }
+
+    /// `None` if there is too little memory.
+    fn with(slots: usize) -> Option<Self> {
+        Some(Self::of(Memory::zeroed(slots.checked_mul(SLOT)?).ok()?))
+    }
+
+    fn of(memory: Memory) -> Self {
+        let size = Modulo::new((memory.len() / SLOT) as u64);
+        Self { memory, size, used: 0 }
     }
 
     /// Where a key's weights are.
     pub(crate) fn find(&self, key: u64) -> Option<usize> {
         let key = sane(key);
-        let place = self.place(key);
-        (self.slots[place].key == key).then_some(place)
+        let (place, found) = self.place(key);
+        (found == key).then_some(place)
     }
 
     /// The weights at a place that [`Table::find`] gave.
-    pub(crate) fn at(&self, place: usize) -> &Slot {
-        &self.slots[place]
+    pub(crate) fn at(&self, place: usize) -> Slot {
+        let all = u128::from_le_bytes(self.slots()[place]);
+        let weight = |bit: u32| f32::from_bits((all >> bit) as u32);
+        Slot { key: all as u64, prob: weight(64), backoff: weight(96) }
     }
 
-    /// The same, to be changed.
-    pub(crate) fn at_mut(&mut self, place: usize) -> &mut Slot {
-        &mut self.slots[place]
+    /// Changes the probability at a place that [`Table::find`] gave.
+    pub(crate) fn set_prob(&mut self, place: usize, prob: f32) {
+        self.put(place, Slot { prob, ..self.at(place) });
     }
 
-    /// Asks for a key's ideal slot.
+    /// Changes the backoff at a place that [`Table::find`] gave.
+    pub(crate) fn set_backoff(&mut self, place: usize, backoff: f32) {
+        self.put(place, Slot { backoff, ..self.at(place) });
+    }
+
+    /// Asks for a key's ideal slot, and those behind it.
     pub(crate) fn near(&self, key: u64) {
-        prefetch(&self.slots, self.ideal(sane(key)));
+        prefetch_on(self.slots(), self.ideal(sane(key)));
     }
 
     /// Adds an n-gram.
     pub(crate) fn insert(&mut self, key: u64, prob: f32, backoff: f32) -> Added {
         let key = sane(key);
-        let place = self.place(key);
-        if self.slots[place].key == key {
+        let (place, found) = self.place(key);
+        if found == key {
             return Added::Known;
         }
-        if FIXED && self.used + 1 == self.slots.len() {
+        if FIXED && self.used + 1 == self.slots().len() {
             return Added::Full;
         }
-        self.slots[place] = Slot { key, prob, backoff };
+        self.put(place, Slot { key, prob, backoff });
         self.used += 1;
-        if !FIXED && self.used > self.slots.len() / 4 * 3 {
-            self.grow();
+        if !FIXED && self.used > self.slots().len() / 4 * 3 && self.grow().is_none() {
+            return Added::Full;
         }
         Added::New
     }
@@ -101,39 +121,56 @@ impl<const FIXED: bool> Table<FIXED> {
         self.used
     }
 
-    /// The slot of a key, or the empty one where it would go. Ends because one is empty at least.
-    fn place(&self, key: u64) -> usize {
+    fn slots(&self) -> &[[u8; SLOT]] {
+        self.memory.as_chunks().0
+    }
+
+    fn put(&mut self, place: usize, slot: Slot) {
+        let weight = |weight: f32, bit: u32| u128::from(weight.to_bits()) << bit;
+        let all = u128::from(slot.key) | weight(slot.prob, 64) | weight(slot.backoff, 96);
+        let slots: &mut [[u8; SLOT]] = self.memory.as_chunks_mut().0;
+        slots[place] = all.to_le_bytes();
+    }
+
+    /// The slot of a key, or the empty one where it would go; and the key that is there. Ends because
+    /// one is empty at least.
+    fn place(&self, key: u64) -> (usize, u64) {
+        let slots = self.slots();
         let mut at = self.ideal(key);
         loop {
-            let slot = &self.slots[at];
-            if slot.key == key || slot.key == 0 {
-                return at;
+            let found = u128::from_le_bytes(slots[at]) as u64;
+            if found == key || found == 0 {
+                return (at, found);
             }
             at += 1;
-            if at == self.slots.len() {
+            if at == slots.len() {
                 at = 0;
             }
         }
     }
 
-    /// Upper bits of the key times the size: a modulo without division, for any size. Keys are
-    /// products with random odd constants, so their upper bits are well mixed.
-    /// KenLM divides.
+    /// Upper bits of the key times the size: cheaper than a remainder, which is what KenLM takes. Keys
+    /// are products with random odd constants, so their upper bits are well mixed.
     fn ideal(&self, key: u64) -> usize {
         if FIXED {
-            return (key % self.slots.len() as u64) as usize;
+            return self.size.of(key) as usize;
         }
-        ((u128::from(key) * self.slots.len() as u128) >> 64) as usize
+        ((u128::from(key) * u128::from(self.size.divisor())) >> 64) as usize
     }
 
-    fn grow(&mut self) {
-        let empty = vec![EMPTY; self.slots.len() * 2];
-        for slot in std::mem::replace(&mut self.slots, empty) {
+    /// None if there is too little memory; then all stays as it is.
+    fn grow(&mut self) -> Option<()> {
+        let larger = Self::with(self.slots().len().checked_mul(2)?)?;
+        let old = std::mem::replace(self, larger);
+        for place in 0..old.slots().len() {
+            let slot = old.at(place);
             if slot.key != 0 {
-                let place = self.place(slot.key);
-                self.slots[place] = slot;
+                let (place, _) = self.place(slot.key);
+                self.put(place, slot);
             }
         }
+        self.used = old.used;
+        Some(())
     }
 }
 
@@ -142,7 +179,9 @@ fn sane(key: u64) -> u64 {
     key.max(1)
 }
 
-const EMPTY: Slot = Slot { key: 0, prob: 0.0, backoff: 0.0 };
+/// Bytes of a slot.
+const SLOT: usize = 16;
+const FEWEST: usize = 2;
 
 #[cfg(test)]
 mod tests {
@@ -156,7 +195,7 @@ mod tests {
         let added: Vec<Added> = [5, 9, 9, 1, 2].map(|key| table.insert(key, 0.0, 0.0)).into();
         assert_eq!(added, [Added::New, Added::New, Added::Known, Added::New, Added::Full]);
         // 5, 9 and 1 have the ideal slot 1, and went where there was room, in turn.
-        assert_eq!(table.slots().iter().map(|slot| slot.key).collect::<Vec<_>>(), [0, 5, 9, 1]);
+        assert_eq!([0, 1, 2, 3].map(|place| table.at(place).key), [0, 5, 9, 1]);
         assert_eq!(table.find(2), None);
     }
 

@@ -9,7 +9,7 @@ use super::{BuildOptions, Source};
 use crate::lm::ngram::hashed::{Builder, Unigram};
 use crate::lm::ngram::kenlm::Header;
 use crate::lm::ngram::kenlm::layout::{LONGEST_ENTRY, buckets};
-use crate::lm::ngram::table::{Added, Slot, Table};
+use crate::lm::ngram::table::{Added, Table};
 use crate::lm::ngram::vocab::{Words, murmur};
 use crate::whole::Whole;
 use crate::{Error, Result};
@@ -48,14 +48,14 @@ pub(super) fn build(
             return Err(Error::model(source.arpa, format!("two words have the hash {hash:x}; remove one")));
         }
     }
-    entries(&mut output, vocabulary.slots(), LONGEST_ENTRY)?;
+    entries(&mut output, &vocabulary, LONGEST_ENTRY)?;
     let unigrams =
         model.unigrams.iter().copied().chain(std::iter::repeat(Unigram { prob: 0.0, backoff: 0.0 }));
     for Unigram { prob, backoff } in unigrams.take(counts[0] as usize + 1) {
         output.put(&pair(prob, backoff))?;
     }
     for (table, n) in model.tables.iter().zip(2..) {
-        entries(&mut output, table.slots(), if n == order { LONGEST_ENTRY } else { 16 })?;
+        entries(&mut output, table, if n == order { LONGEST_ENTRY } else { 16 })?;
     }
     if options.spellings {
         spellings(&mut output, words, 0..words.len() as u32)?;
@@ -72,14 +72,9 @@ pub(super) fn spellings(output: &mut Whole, words: &Words, ids: impl IntoIterato
     Ok(())
 }
 
-fn entries(output: &mut Whole, slots: &[Slot], bytes: usize) -> Result<()> {
-    for slot in slots {
-        let mut entry = [0; 16];
-        entry[..8].copy_from_slice(&slot.key.to_le_bytes());
-        entry[8..].copy_from_slice(&pair(slot.prob, slot.backoff));
-        output.put(&entry[..bytes])?;
-    }
-    Ok(())
+/// The first `bytes` of each slot.
+fn entries(output: &mut Whole, table: &Table<true>, bytes: usize) -> Result<()> {
+    table.entries().iter().try_for_each(|entry| output.put(&entry[..bytes]))
 }
 
 fn pair(first: f32, second: f32) -> [u8; 8] {
