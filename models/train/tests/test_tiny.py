@@ -1,4 +1,4 @@
-"""Gradients written by hand, the committed tiny models, and pruning."""
+"""Gradients written by hand, and the committed tiny models."""
 
 import json
 import sys
@@ -12,35 +12,9 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import make_tiny  # noqa: E402
-import prune_arpa  # noqa: E402
 from secondpass_train import kernels  # noqa: E402
 from secondpass_train import model as models  # noqa: E402
 from secondpass_train.model import Shape  # noqa: E402
-
-ARPA = """\\data\\
-ngram 1=5
-ngram 2=4
-ngram 3=2
-
-\\1-grams:
--1.3010\t<unk>
-0\t<s>\t-0.3
--0.3979\t</s>
--0.3979\ta\t-0.2
--0.8239\tb\t-0.1
-
-\\2-grams:
--0.2\t<s> a\t-0.1
--0.4\ta b\t-0.2
--0.5\ta </s>
--0.3\tb </s>
-
-\\3-grams:
--0.1\t<s> a b
--0.2\ta b </s>
-
-\\end\\
-"""
 
 
 class Gradients(unittest.TestCase):
@@ -89,31 +63,6 @@ class TinyModels(unittest.TestCase):
                 self.assertEqual([case["ids"] for case in made["sentences"]], [case["ids"] for case in kept["sentences"]])
                 for one, other in zip(made["sentences"], kept["sentences"]):
                     numpy.testing.assert_allclose(one["log_probs"], other["log_probs"], atol=1e-6)
-
-
-class Pruning(unittest.TestCase):
-    def test_distributions_sum_to_one_and_contexts_stay(self):
-        with tempfile.TemporaryDirectory() as name:
-            source, target = Path(name) / "in.arpa", Path(name) / "out.arpa.gz"
-            source.write_text(ARPA)
-            model = prune_arpa.prune(prune_arpa.read(source), 8, [])
-            prune_arpa.write(model, target)
-            again = prune_arpa.read(target)
-        self.assertLessEqual(sum(again.sizes()), 8)
-        words = numpy.arange(len(again.vocabulary))
-        for context in range(len(words)):
-            pairs = numpy.stack([numpy.full(len(words), context), words], axis=1)
-            if again.vocabulary[context] != "</s>":
-                self.assertAlmostEqual(prune_arpa._prob(again, pairs).sum(), 1.0, places=3)
-
-    def test_dropped_words_give_their_probability_to_unk(self):
-        with tempfile.TemporaryDirectory() as name:
-            source = Path(name) / "in.arpa"
-            source.write_text(ARPA)
-            model = prune_arpa.limit_vocabulary(prune_arpa.read(source), 4, [])
-        self.assertEqual(model.vocabulary, ["</s>", "<s>", "<unk>", "a"])
-        unk = model.tables[0].prob[model.vocabulary.index("<unk>")]
-        self.assertAlmostEqual(unk, 10**-1.3010 + 10**-0.8239, places=6)
 
 
 def _to_onnx_order(source: torch.Tensor, target: torch.Tensor) -> None:
