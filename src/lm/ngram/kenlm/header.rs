@@ -181,9 +181,15 @@ fn check_magic(bytes: &[u8]) -> Result<(), String> {
     if bytes.len() <= ORDER_AT {
         return Err(format!("is cut short inside its header; {AGAIN}"));
     }
+    if known && bytes[MAGIC.len()..ORDER_AT] == BIG_ENDIAN_VALUES {
+        return Err(
+            "is a KenLM binary of a big-endian machine, and little-endian ones are read; build it again from the ARPA file on a machine like this one"
+                .into(),
+        );
+    }
     if !known || bytes[MAGIC.len()..ORDER_AT] != TEST_VALUES {
         return Err(
-            "is a KenLM binary of another kind of machine (byte order, or 32 bits), or damaged; build it again from the ARPA file"
+            "is a KenLM binary of another kind of machine (of 32 bits?), or damaged; build it again from the ARPA file"
                 .into(),
         );
     }
@@ -203,6 +209,11 @@ const MAGIC: &[u8] = b"mmap lm http://kheafield.com/code format version 5\n\0\0\
 const TEST_VALUES: [u8; 32] = [
     0, 0, 0, 0, 0, 0, 0x80, 0x3f, 0, 0, 0, 0xbf, 1, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 1, 0, 0, 0,
     0, 0, 0, 0,
+];
+/// The same where the highest byte comes first.
+const BIG_ENDIAN_VALUES: [u8; 32] = [
+    0, 0, 0, 0, 0x3f, 0x80, 0, 0, 0xbf, 0, 0, 0, 0, 0, 0, 1, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0,
+    0, 0, 0, 1,
 ];
 const ORDER_AT: usize = 88;
 const MULTIPLIER_AT: usize = 92;

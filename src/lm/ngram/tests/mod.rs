@@ -4,6 +4,7 @@ mod binaries;
 mod build;
 mod hostile;
 mod lines;
+mod messages;
 mod tries;
 mod vectors;
 
