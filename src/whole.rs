@@ -74,6 +74,14 @@ impl Whole {
         self.finish_with(&[])
     }
 
+    /// As [`Whole::finish`], for those who name the file in errors themselves.
+    ///
+    /// # Errors
+    /// If the disk is full, or fails.
+    pub(crate) fn close(self) -> io::Result<()> {
+        self.place(&[])
+    }
+
     /// Finishes a file that begins with a note that it is incomplete: `header` takes the place of
     /// that when all the rest has reached the disk.
     ///

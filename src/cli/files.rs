@@ -2,12 +2,13 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
 use super::folders::FolderSink;
+use crate::whole::Whole;
 use crate::{Error, Result};
 
 /// Opens an input; compression is recognised by content, not here.
@@ -50,19 +51,24 @@ pub fn same(input: &Path, output: &Path) -> bool {
 /// Where records go. A file that was there keeps its content until the first record is written.
 pub struct Sink {
     to: To,
-    /// Where a document lies until it is whole, and what it will replace.
-    moved: Option<(PathBuf, PathBuf)>,
     /// The file to empty first.
     old: Option<File>,
 }
 
 enum To {
     /// As they are.
-    Plain(BufWriter<Box<dyn Write>>),
+    Plain(Raw),
     /// Compressed.
-    Gzip(Box<GzEncoder<BufWriter<Box<dyn Write>>>>),
+    Gzip(Box<GzEncoder<Raw>>),
     /// A folder.
     Folder(FolderSink),
+}
+
+/// Where bytes go.
+enum Raw {
+    Stream(BufWriter<Box<dyn Write>>),
+    /// A file that gets its name when it is finished.
+    Whole(Box<Whole>),
 }
 
 impl Sink {
@@ -89,13 +95,8 @@ impl Sink {
             old = Some(&file).filter(|_| regular && !append).and_then(|file| file.try_clone().ok());
             Box::new(file)
         };
-        let buffered = BufWriter::with_capacity(1 << 16, raw);
-        let to = if path.extension().is_some_and(|extension| extension == "gz") {
-            To::Gzip(Box::new(GzEncoder::new(buffered, Compression::default())))
-        } else {
-            To::Plain(buffered)
-        };
-        Ok(Self { to, old, moved: None })
+        let raw = Raw::Stream(BufWriter::with_capacity(1 << 16, raw));
+        Ok(Self { to: To::new(path, raw), old })
     }
 
     /// As [`Sink::open`], for what is whole or not there: a file that was there keeps its content
@@ -104,14 +105,12 @@ impl Sink {
     /// # Errors
     /// If no file can be made beside it.
     pub fn whole(path: &Path) -> Result<Self> {
-        let special = std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file());
-        let Some(name) = path.file_name().filter(|_| path != Path::new("-") && !special) else {
+        // What devices and pipes are given cannot be taken back.
+        if path == Path::new("-") || std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
             return Self::open(path, false);
-        };
-        // The ending tells whether it is compressed.
-        let scratch = path.with_file_name(format!(".{}.{}", std::process::id(), name.to_string_lossy()));
-        let sink = Self::open(&scratch, false)?;
-        Ok(Self { moved: Some((scratch, path.to_owned())), ..sink })
+        }
+        let raw = Raw::Whole(Box::new(Whole::create(path)?));
+        Ok(Self { to: To::new(path, raw), old: None })
     }
 
     /// A folder, as [`FolderSink`] writes it.
@@ -119,7 +118,7 @@ impl Sink {
     /// # Errors
     /// If it cannot be made.
     pub fn folder(path: &Path) -> Result<Self> {
-        Ok(Self { to: To::Folder(FolderSink::create(path)?), old: None, moved: None })
+        Ok(Self { to: To::Folder(FolderSink::create(path)?), old: None })
     }
 
     /// Writes what is still buffered. Without this call a gzip file is incomplete.
@@ -129,34 +128,71 @@ impl Sink {
     pub fn finish(mut self) -> io::Result<()> {
         self.empty()?;
         match self.to {
-            To::Plain(mut sink) => sink.flush()?,
-            To::Gzip(sink) => sink.finish()?.flush()?,
-            To::Folder(mut sink) => sink.finish()?,
-        }
-        match self.moved {
-            Some((scratch, path)) => std::fs::rename(scratch, path),
-            None => Ok(()),
+            To::Plain(sink) => sink.finish(),
+            To::Gzip(sink) => sink.finish()?.finish(),
+            To::Folder(mut sink) => sink.finish(),
         }
     }
 
     /// Whether it is whole or not there.
     pub fn is_whole(&self) -> bool {
-        self.moved.is_some() || matches!(self.to, To::Folder(_))
+        match &self.to {
+            To::Plain(raw) => raw.is_whole(),
+            To::Gzip(sink) => sink.get_ref().is_whole(),
+            To::Folder(_) => true,
+        }
     }
 
     /// Gives up without touching what was there, if nothing was written yet.
     pub fn abandon(self) {
-        if let Some((scratch, _)) = &self.moved {
-            let _ = std::fs::remove_file(scratch);
-        } else if matches!(self.to, To::Folder(_)) {
-            // Its scratch folder goes with it.
-        } else if self.old.is_none() {
+        // What is whole or not there goes, and its scratch file or folder with it.
+        if !self.is_whole() && self.old.is_none() {
             let _ = self.finish();
         }
     }
 
     fn empty(&mut self) -> io::Result<()> {
         self.old.take().map_or(Ok(()), |file| file.set_len(0))
+    }
+}
+
+impl To {
+    /// Compressed, if the name says so.
+    fn new(path: &Path, raw: Raw) -> Self {
+        if path.extension().is_some_and(|extension| extension == "gz") {
+            Self::Gzip(Box::new(GzEncoder::new(raw, Compression::default())))
+        } else {
+            Self::Plain(raw)
+        }
+    }
+}
+
+impl Raw {
+    fn is_whole(&self) -> bool {
+        matches!(self, Self::Whole(_))
+    }
+
+    fn finish(self) -> io::Result<()> {
+        match self {
+            Self::Stream(mut stream) => stream.flush(),
+            Self::Whole(file) => file.close(),
+        }
+    }
+}
+
+impl Write for Raw {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Stream(stream) => stream.write(bytes),
+            Self::Whole(file) => file.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Stream(stream) => stream.flush(),
+            Self::Whole(file) => file.flush(),
+        }
     }
 }
 
@@ -197,5 +233,37 @@ mod tests {
         assert!(same(&a, &a) && same(&a, &c) && same(&a, &folder.path().join("./a")));
         assert!(!same(&a, &b) && !same(&a, &folder.path().join("new")));
         assert!(!same("/dev/null".as_ref(), "/dev/null".as_ref()));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_document_replaces_what_a_link_leads_to_when_it_is_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let names = || std::fs::read_dir(folder.path()).unwrap().count();
+        for name in ["file", "file.gz"] {
+            let [file, link] = [name, &format!("link-{name}")].map(|name| folder.path().join(name));
+            std::fs::write(&file, "old").unwrap();
+            std::os::unix::fs::symlink(name, &link).unwrap();
+            let before = names();
+            let mut sink = Sink::whole(&link).unwrap();
+            sink.write_all(&[b'x'; 3 << 20]).unwrap();
+            sink.flush().unwrap();
+            assert!(sink.is_whole() && names() == before + 1);
+            sink.abandon();
+            assert_eq!((names(), std::fs::read(&file).unwrap()), (before, b"old".to_vec()));
+            let mut sink = Sink::whole(&link).unwrap();
+            sink.write_all(b"new").unwrap();
+            sink.finish().unwrap();
+            assert!(link.is_symlink() && names() == before);
+            let bytes = std::fs::read(&file).unwrap();
+            let mut text = String::new();
+            match name.ends_with(".gz") {
+                true => flate2::read::GzDecoder::new(&bytes[..]).read_to_string(&mut text).unwrap(),
+                false => (&bytes[..]).read_to_string(&mut text).unwrap(),
+            };
+            assert_eq!(text, "new");
+        }
+        // Devices are written as they are.
+        assert!(!Sink::whole("/dev/null".as_ref()).unwrap().is_whole());
     }
 }
