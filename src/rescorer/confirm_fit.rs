@@ -143,7 +143,7 @@ mod tests {
             // The second is better by 0.3, and looks worse by the error less that.
             inexact: vec![-1.0 + error(at), -0.7, -9.0],
             exact: vec![-1.0, -0.7, -9.0],
-            fold: at % 5,
+            fold: at / 100 % 5,
         };
         (0..count).map(list).collect()
     }
