@@ -187,12 +187,8 @@ impl Rescorer {
 
     /// What the user should know before trusting the scores: one line each.
     pub fn warnings(&self) -> Vec<String> {
-        let all = self.shared.lms.iter().flat_map(|lm| {
-            let exact = lm.exact.as_ref().map(|(name, model)| (name, model));
-            std::iter::once((&lm.name, &lm.model)).chain(exact)
-        });
-        let models = all.flat_map(|(name, model)| {
-            model.spec().warnings.iter().map(move |warning| format!("{name}: {warning}"))
+        let models = self.shared.lms.iter().flat_map(|lm| {
+            lm.model.spec().warnings.iter().map(move |warning| format!("{}: {warning}", lm.name))
         });
         let untuned: Vec<&str> = self.shared.combination.untuned().map(|name| &**name).collect();
         let untuned = (!untuned.is_empty()).then(|| {
