@@ -10,7 +10,7 @@ use crate::combine::{Missing, Weights};
 use crate::consensus::{Calibration, Decision};
 use crate::lm::LanguageModel;
 use crate::lm::ngram::{self, Ngram, PieceNgram};
-use crate::lm::onnx::{OnnxLm, OnnxOptions};
+use crate::lm::onnx::{OnnxLm, OnnxOptions, Precision};
 use crate::rescorer::{Builder, Interpolation, Rescorer, Tail};
 use crate::tokens::{Choice, Markers, TextMap};
 use crate::whole::Whole;
@@ -38,6 +38,13 @@ pub struct Config {
     /// How a list is decided: `best`, `mbr` or `rover`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub consensus: Option<Decision>,
+    /// Where products of models are made in fewer bits: hypotheses whose totals come so near the best are
+    /// scored again in f32 ([`Builder::confirm`]). `tune` finds it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub confirm: Option<f64>,
+    /// Whether that was learnt with other models, weights or bits.
+    #[serde(skip)]
+    pub confirm_is_stale: bool,
     /// Tokens that are no words, beside those that are known as such.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub markers: Vec<String>,
@@ -196,9 +203,21 @@ impl Config {
     /// # Errors
     /// If a model cannot be used or an entry makes no sense.
     pub fn builder(&self, onnx: &OnnxOptions, ngram: &ngram::Options) -> Result<Builder> {
+        if self.confirm.is_some() && self.confirm_is_stale && self.in_f32().is_some() {
+            return Err(Error::config(
+                "the configuration's `confirm` was learnt with other models, weights or bits: let `tune --write` learn it \
+                 anew, or say another to `rescore` and `bench` with --confirm NUM (0: none)",
+            ));
+        }
         let mut builder = Rescorer::builder();
+        let mut inexact = false;
         for lm in &self.lm {
-            builder = builder.lm(&lm.name, lm.open(onnx, ngram)?, lm.text()?);
+            let (model, exact) = lm.open(onnx, ngram, self.confirm.is_some())?;
+            builder = builder.lm(&lm.name, model, lm.text()?);
+            inexact |= exact.is_some();
+            if let Some(exact) = exact {
+                builder = builder.exact(&lm.name, exact);
+            }
             if lm.ids == Some(true) {
                 builder = builder.ids(&lm.name, lm.vocabulary()?);
             }
@@ -210,6 +229,8 @@ impl Config {
             builder = builder.missing(name, policy);
         }
         Ok(builder
+            // Nothing is off where all run in f32 after all, which their warnings say.
+            .confirm(self.confirm.filter(|_| inexact))
             .markers(self.all_markers())
             .weights(&self.all_weights())
             .interpolation(self.interpolation()?)
@@ -242,6 +263,14 @@ impl Config {
         if let Some(tail) = &mut self.tail {
             tail.margins.clear();
         }
+        self.confirm_is_stale |= self.confirm.is_some();
+    }
+
+    /// The same models without rounding, where some are rounded.
+    pub fn in_f32(&self) -> Option<Self> {
+        let mut config = Self { confirm: None, ..self.clone() };
+        let rounded = config.lm.iter_mut().filter_map(|lm| lm.precision.take());
+        rounded.fold(false, |any, precision| any | (precision != "f32")).then_some(config)
     }
 
     /// Whether totals are made as under `other`, but for the precision of products.
@@ -252,6 +281,8 @@ impl Config {
             Self {
                 lm,
                 tail: None,
+                confirm: None,
+                confirm_is_stale: false,
                 missing: BTreeMap::new(),
                 confidence: None,
                 consensus: None,
@@ -289,7 +320,13 @@ impl LmConfig {
         self.kind.unwrap_or(if onnx { Kind::Neural } else { Kind::Ngram })
     }
 
-    fn open(&self, onnx: &OnnxOptions, ngram: &ngram::Options) -> Result<Arc<dyn LanguageModel>> {
+    /// The model; with `confirm`, also the one with exact scores, where its own are not.
+    fn open(
+        &self,
+        onnx: &OnnxOptions,
+        ngram: &ngram::Options,
+        confirm: bool,
+    ) -> Result<(Model, Option<Model>)> {
         Ok(match self.kind() {
             Kind::Neural => {
                 let tokens = Choice { kind: self.tokenizer.clone(), files: self.tokens.clone() };
@@ -298,7 +335,13 @@ impl LmConfig {
                     None => onnx.precision,
                 };
                 let options = OnnxOptions { tokens, precision, ..onnx.clone() };
-                Arc::new(OnnxLm::open(&self.path, &self.name, &options)?)
+                let model = OnnxLm::open(&self.path, &self.name, &options)?;
+                let exact = (confirm && model.is_rounded()).then(|| {
+                    let options = OnnxOptions { precision: Precision::F32, ..options };
+                    OnnxLm::open(&self.path, &format!("{}.exact", self.name), &options)
+                });
+                let exact = exact.transpose()?.map(|exact| Arc::new(exact) as Model);
+                (Arc::new(model), exact)
             }
             Kind::Ngram => {
                 if self.precision.is_some() {
@@ -308,10 +351,11 @@ impl LmConfig {
                     )));
                 }
                 let ngram = Ngram::open(&self.path, ngram)?;
-                match &self.pieces {
+                let model: Model = match &self.pieces {
                     Some(pieces) => Arc::new(PieceNgram::new(ngram, pieces)?),
                     None => Arc::new(ngram),
-                }
+                };
+                (model, None)
             }
         })
     }
@@ -345,6 +389,8 @@ impl LmConfig {
         Ok(map)
     }
 }
+
+type Model = Arc<dyn LanguageModel>;
 
 /// One of a few words, by its serde name.
 pub(crate) fn word<T: serde::de::DeserializeOwned>(what: &str, text: &str) -> Result<T> {

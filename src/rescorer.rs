@@ -2,6 +2,8 @@
 //! scratch. No I/O and no threads here.
 
 mod builder;
+mod confirm;
+mod confirm_fit;
 mod features;
 mod fit;
 mod flight;
@@ -16,6 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use builder::{Builder, Interpolation};
+pub use confirm_fit::ConfirmFit;
 pub use fit::Fitted;
 pub use flight::{Finished, Request, WordScore};
 pub use session::Session;
@@ -70,6 +73,8 @@ struct Shared {
     /// Bytes of each worker for histories of earlier utterances.
     cache_bytes: usize,
     best_only: Option<BestOnly>,
+    /// How far below the best total a hypothesis is scored again by the exact models.
+    confirm: Option<f64>,
 }
 
 /// One model with its name and the text it wants.
@@ -78,6 +83,8 @@ struct Lm {
     name: Name,
     oov: Name,
     model: Arc<dyn LanguageModel>,
+    /// The same with exact scores, where its own are not and winners are confirmed.
+    exact: Option<(Name, Arc<dyn LanguageModel>)>,
     text: TextMap,
     ids: Option<Ids>,
 }
@@ -105,6 +112,8 @@ pub struct Worker {
     flights: Vec<Flight>,
     /// When the first utterance since the last step was taken.
     filling: Option<Instant>,
+    /// Steps since the exact models had one.
+    waited: usize,
 }
 
 impl Rescorer {
@@ -120,11 +129,15 @@ impl Rescorer {
     pub fn worker(&self) -> Result<Worker> {
         let mut members = Vec::with_capacity(self.shared.lms.len());
         for lm in &self.shared.lms {
-            let mut scorer = lm.model.scorer(&self.shared.limits)?;
-            scorer.remember(self.shared.cache_bytes);
-            members.push(Member::new(scorer));
+            let scorer = |model: &Arc<dyn LanguageModel>| {
+                let mut scorer = model.scorer(&self.shared.limits)?;
+                scorer.remember(self.shared.cache_bytes);
+                Result::Ok(scorer)
+            };
+            let exact = lm.exact.as_ref().map(|(_, model)| scorer(model)).transpose()?;
+            members.push(Member::new(scorer(&lm.model)?, exact));
         }
-        Ok(Worker { shared: self.shared.clone(), members, flights: Vec::new(), filling: None })
+        Ok(Worker { shared: self.shared.clone(), members, flights: Vec::new(), filling: None, waited: 0 })
     }
 
     /// The same models and weights, with so many threads inside a step ([`Builder::threads`]).
@@ -217,6 +230,11 @@ impl Rescorer {
 }
 
 impl Shared {
+    /// What the exact models are called where one is left out.
+    fn exact_names(&self) -> Vec<String> {
+        self.lms.iter().filter_map(|lm| Some(lm.exact.as_ref()?.0.to_string())).collect()
+    }
+
     /// Whether a feature is made of scores of models.
     fn computed(&self, name: &str) -> bool {
         self.combination.models.iter().any(|model| **model == *name)
@@ -322,7 +340,8 @@ impl Worker {
         {
             return false;
         }
-        let demands = self.members.iter().map(|member| member.scorer.demand());
+        let scorers = self.members.iter().flat_map(|member| member.exact.iter().chain([&member.scorer]));
+        let demands = scorers.map(|scorer| scorer.demand());
         demands.filter(|demand| demand.wanted > 1).all(|Demand { ready, wanted }| ready < wanted)
     }
 
@@ -357,10 +376,23 @@ impl Worker {
         Ok(())
     }
 
-    /// One step of every model.
+    /// One step of every model. An exact one has few rows of each utterance: it waits for more of them as
+    /// long as others have something to do.
     fn run(&mut self) -> Result<()> {
         self.filling = None;
-        self.members.iter_mut().try_for_each(|member| member.scorer.step())
+        let busy = self.members.iter().any(|member| member.scorer.demand().ready > 0);
+        self.waited += 1;
+        let due = !busy || self.waited >= PATIENCE || self.shared.limits.step_time.is_some();
+        for member in &mut self.members {
+            member.scorer.step()?;
+            let Some(exact) = &mut member.exact else { continue };
+            let Demand { ready, wanted } = exact.demand();
+            if due || 2 * ready >= wanted {
+                exact.step()?;
+                self.waited = 0;
+            }
+        }
+        Ok(())
     }
 
     /// Gives back everything in flight unrescored, with this reason.
@@ -370,14 +402,22 @@ impl Worker {
         }
     }
 
-    /// Steps, rows and raw tokens of each model so far.
+    /// Steps, rows and raw tokens of each model so far; those of exact models that confirm winners
+    /// (`NAME.exact`) come last.
     pub fn work(&self) -> Vec<(Name, Work)> {
-        let names = self.shared.lms.iter().map(|lm| lm.name.clone());
-        names.zip(self.members.iter().map(|member| member.scorer.work())).collect()
+        let all = || self.shared.lms.iter().zip(&self.members);
+        let own = all().map(|(lm, member)| (lm.name.clone(), member.scorer.work()));
+        let exact = all()
+            .filter_map(|(lm, member)| Some((lm.exact.as_ref()?.0.clone(), member.exact.as_ref()?.work())));
+        own.chain(exact).collect()
     }
 }
 
-/// States of all models after an utterance, to start the next of the session from.
+/// Steps of the others that exact models wait for, at most.
+const PATIENCE: usize = 4;
+
+/// States of all models after an utterance, to start the next of the session from; those of exact models
+/// come last.
 pub type Carries = Vec<Option<Carry>>;
 
 /// The bound on a step when deadlines are in force: an answer is late by no more than this.

@@ -31,7 +31,7 @@ use crate::{Error, Result};
 /// Latency: one utterance at a time on one worker that has all cores. Throughput: all of them on all workers.
 /// Raw tokens are what scoring each hypothesis alone would feed; distinct histories are what
 /// was fed. With --precision or --best-only, also what that saves and what it changes: all lists are scored
-/// once more, to the end and in f32.
+/// once more, to the end and in f32. With --confirm, how many hypotheses were scored again.
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// N-best lists: a file, plain or gzip, or a folder; - for standard input
@@ -75,7 +75,7 @@ struct Figures {
 
 /// Measures.
 pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
-    let config = arguments.models.config()?;
+    let config = arguments.best.confirmed(arguments.models.config()?)?;
     let opened = Instant::now();
     let best_only = arguments.best.best_only(&config)?;
     let rescorer = arguments.models.builder(&config)?.best_only(best_only.clone()).build()?;
@@ -111,7 +111,7 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
     let single = latency(&alone, &utterances[..utterances.len().min(first)], &bar)?;
     bar.finish_and_clear();
     let jobs = arguments.models.workers(arguments.jobs, &config, messages)?;
-    let exact = in_f32(&config);
+    let exact = config.in_f32();
     let fast = best_only.is_some() || exact.is_some();
     let mut rescored = Vec::new();
     let full = throughput(&rescorer, &utterances, jobs, fast.then_some(&mut rescored))?;
@@ -141,14 +141,6 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
     let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
     written.map_err(|source| Error::Io { what: "output".into(), source })?;
     Ok(End::Done)
-}
-
-/// The same models without rounding, where some are rounded.
-fn in_f32(config: &Config) -> Option<Config> {
-    let mut config = config.clone();
-    let rounded =
-        config.lm.iter_mut().filter_map(|lm| lm.precision.take()).any(|precision| precision != "f32");
-    rounded.then_some(config)
 }
 
 impl Figures {
@@ -252,8 +244,12 @@ fn memory_bound(config: &Config, jobs: usize, utterances: &[Utterance]) -> u64 {
         };
         let bytes = bytes.max(numbers);
         // N-gram models are shared by all workers.
-        (bytes, if lm.kind() == Kind::Neural { jobs as u64 } else { 1 })
+        let sessions = if lm.kind() == Kind::Neural { jobs as u64 } else { 1 };
+        // What confirms winners is another model.
+        let exact = config.confirm.is_some() && lm.precision.as_ref().is_some_and(|bits| bits != "f32");
+        std::iter::repeat_n((bytes, sessions), 1 + usize::from(exact))
     });
+    let models = models.flatten();
     let held = |hypothesis: &Hypothesis| {
         size_of::<Hypothesis>() + hypothesis.bytes.capacity() + size_of_val(&hypothesis.features[..])
     };

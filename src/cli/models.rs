@@ -138,6 +138,7 @@ impl ModelArgs {
         };
         let mut named = Vec::new();
         let of_file = config.lm.clone();
+        let mut bits = of_file.clone();
         add(&mut config, "rnnlm", Kind::Neural, &self.rnnlm, &mut named)?;
         add(&mut config, "ngram", Kind::Ngram, &self.ngram, &mut named)?;
         if config.lm != of_file {
@@ -167,6 +168,8 @@ impl ModelArgs {
             config.known_markers = weights.known_markers.or(config.known_markers);
             config.missing.extend(weights.missing);
             config.tail = weights.tail;
+            (config.confirm, config.confirm_is_stale) = (weights.confirm, false);
+            bits = weights.lm;
         }
         let tuned = config.clone();
         let mixed = config.interpolate == Some(Interpolate::Linear);
@@ -219,6 +222,12 @@ impl ModelArgs {
         if !config.totals_as(&tuned) {
             config.forget_margins();
         }
+        // Where a file says in which bits, its margin was learnt in these.
+        let other = |lm: &LmConfig| {
+            let of = bits.iter().find(|of| of.name == lm.name).and_then(|of| of.precision.as_ref());
+            of.is_some_and(|of| lm.precision.as_ref().is_some_and(|now| now != of && now != "f32"))
+        };
+        config.confirm_is_stale |= config.confirm.is_some() && config.lm.iter().any(other);
         Ok(config)
     }
 

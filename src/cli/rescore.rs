@@ -136,7 +136,7 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
     }
     let stop = Stop::default();
     let caught = signals::listen(stop.clone())?;
-    let config = arguments.models.config()?;
+    let config = arguments.best.confirmed(arguments.models.config()?)?;
     let workers = arguments.models.workers(arguments.jobs, &config, messages)?;
     let decision = arguments.decision(&config, messages);
     let mut options = arguments.options(workers, decision)?;

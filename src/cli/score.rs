@@ -115,6 +115,8 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
 /// too low to be told.
 fn unweighted(mut config: Config) -> Config {
     config.weights.clear();
+    // Nobody wins, so that there is nobody to confirm.
+    config.confirm = None;
     for lm in &mut config.lm {
         lm.weight = Some(0.0);
     }

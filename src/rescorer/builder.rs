@@ -45,6 +45,8 @@ pub struct Builder {
     in_flight: usize,
     cache_bytes: usize,
     best_only: Option<BestOnly>,
+    exact: Vec<(String, Arc<dyn LanguageModel>)>,
+    confirm: Option<f64>,
 }
 
 impl Default for Builder {
@@ -63,6 +65,8 @@ impl Default for Builder {
             in_flight: 64,
             cache_bytes: CACHE_BYTES,
             best_only: None,
+            exact: Vec::new(),
+            confirm: None,
         }
     }
 }
@@ -186,6 +190,25 @@ impl Builder {
         self
     }
 
+    /// The model `name` gives scores that are a little off ([`OnnxOptions::precision`]), and this one those that
+    /// it should give: winners are confirmed by it ([`Builder::confirm`]).
+    pub fn exact(mut self, name: &str, model: Arc<dyn LanguageModel>) -> Self {
+        self.exact.push((name.to_owned(), model));
+        self
+    }
+
+    /// Hypotheses whose totals come so near the best (in units of the total) are scored again by the exact
+    /// models ([`Builder::exact`]), and so is any that would then win without having been. Their features and
+    /// totals are exact ones, all others' stay; one without rivals stays as it is. If no total is off by more
+    /// than half of it, the winner is the one that exact models alone would give.
+    ///
+    /// Where a deadline comes first, what is known stands, and the exact models (`NAME.exact`) are among
+    /// those left out ([`Status::Partial`](crate::Status::Partial)).
+    pub fn confirm(mut self, margin: Option<f64>) -> Self {
+        self.confirm = margin;
+        self
+    }
+
     /// Threads inside one step of a neural model: 1, the default, where several workers share the cores;
     /// 0 (one per core) where one worker has them to itself, which answers one utterance sooner.
     pub fn threads(mut self, threads: usize) -> Self {
@@ -216,6 +239,7 @@ impl Builder {
         if let Some(best_only) = &self.best_only {
             best_only.check()?;
         }
+        self.check_exact(&lms)?;
         let mixed = |at: usize| lambda[at].is_some();
         let mut own = Vec::new();
         let mut models = Vec::new();
@@ -255,6 +279,7 @@ impl Builder {
                 in_flight: self.in_flight,
                 cache_bytes: self.cache_bytes,
                 best_only: self.best_only,
+                confirm: self.confirm,
             }),
         })
     }
@@ -264,6 +289,12 @@ impl Builder {
             name: name.as_str().into(),
             oov: Name::from(format!("{name}.oov")),
             model: model.clone(),
+            exact: self
+                .exact
+                .iter()
+                .filter(|_| self.confirm.is_some())
+                .find(|(other, _)| other == name)
+                .map(|(_, exact)| (format!("{name}.exact").into(), exact.clone())),
             text: text.clone(),
             ids: self
                 .ids
@@ -324,6 +355,36 @@ impl Builder {
                 "the penalty for unknown words is {}; it is a natural log, at most 0",
                 self.unk_penalty
             )));
+        }
+        Ok(())
+    }
+
+    /// Whether what confirms winners is there, and fits.
+    fn check_exact(&self, lms: &[Lm]) -> Result<()> {
+        for (name, exact) in &self.exact {
+            let Some(lm) = lms.iter().find(|lm| *lm.name == **name) else {
+                return Err(Error::Config(format!("there are exact scores for `{name}`, which is no model")));
+            };
+            let (one, other) = (lm.model.spec(), exact.spec());
+            let same = one.vocab.hash() == other.vocab.hash()
+                && (one.grain, one.backward, one.carries, one.carries_bos, &one.context)
+                    == (other.grain, other.backward, other.carries, other.carries_bos, &other.context);
+            if !same {
+                return Err(Error::Config(format!(
+                    "`{name}` and what is to confirm it read otherwise: they must be one model, in two precisions"
+                )));
+            }
+        }
+        let Some(margin) = self.confirm else { return Ok(()) };
+        if !(margin >= 0.0 && margin.is_finite()) {
+            return Err(Error::Config(format!(
+                "winners are to be confirmed within {margin}; it is a distance of totals, from 0 on"
+            )));
+        }
+        if self.exact.is_empty() {
+            return Err(Error::config(
+                "winners are to be confirmed, and no model's scores are inexact: take the margin out, or ask for fewer bits",
+            ));
         }
         Ok(())
     }

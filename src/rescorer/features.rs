@@ -32,6 +32,19 @@ impl View {
     pub fn index_of(&self, rank: u32) -> usize {
         self.ranks.iter().position(|&other| other == rank).unwrap_or(0)
     }
+
+    /// The same of the hypotheses with these ranks alone.
+    pub fn only(&self, ranks: &[u32]) -> Self {
+        let at: Vec<usize> = ranks.iter().map(|&rank| self.index_of(rank)).collect();
+        let ends = at.iter().map(|&at| self.trie.ends[at]).collect();
+        Self {
+            trie: Arc::new(Trie { ends, ..(*self.trie).clone() }),
+            oov: at.iter().map(|&at| self.oov[at]).collect(),
+            ranks: ranks.to_vec(),
+            words: at.iter().map(|&at| self.words[at].clone()).collect(),
+            ..*self
+        }
+    }
 }
 
 /// Sets the feature `words`.

@@ -171,7 +171,7 @@ impl Tail {
 
 /// The largest share under which so few events in so many trials are no rarer than 1 - `CONFIDENCE`:
 /// Clopper and Pearson's one-sided bound, rounded up.
-fn at_most(events: usize, trials: usize) -> f64 {
+pub(super) fn at_most(events: usize, trials: usize) -> f64 {
     if events >= trials {
         return 1.0;
     }

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Instant;
 
+use super::confirm::Round;
 use super::features::{self, View};
 use super::race::Race;
 use super::sheet::Sheet;
-use super::{Carries, Shared};
-use crate::lm::{Job, Scorer, Scores, Slot};
+use super::{Carries, Lm, Shared};
+use crate::lm::{Carry, Job, Scorer, Scores, Slot};
 use crate::nbest::{Status, Utterance};
 use crate::tokens::WordCache;
 use crate::{Error, Result};
@@ -22,7 +23,7 @@ pub struct Request {
     pub utterance: Utterance,
     /// When models that are not done are left out.
     pub deadline: Option<Instant>,
-    /// States to start from, one for each model; empty for a fresh start.
+    /// States to start from: the [`Finished::carries`] of the utterance before; empty for a fresh start.
     pub starts: Carries,
     /// Whether [`Finished::carries`] is wanted.
     pub keep: bool,
@@ -38,8 +39,11 @@ pub struct Finished {
     pub ticket: u64,
     /// Best first, with [`Utterance::status`] set.
     pub utterance: Utterance,
-    /// States after the winner, if they were asked for; one for each model.
+    /// States after the winner, if they were asked for: one for each model, and where winners are confirmed
+    /// one for each exact model after these.
     pub carries: Carries,
+    /// How many hypotheses were scored again by the exact models ([`Builder::confirm`](super::Builder::confirm)).
+    pub confirmed: usize,
     /// Word scores of the first hypothesis as it came, if they were asked for; one list for each model.
     pub details: Vec<Vec<WordScore>>,
     /// All words of the list under all models, if they were asked for.
@@ -66,16 +70,24 @@ pub struct WordScore {
 /// One worker's scorer of one model, with its cache of spelled words.
 pub(super) struct Member {
     pub scorer: Box<dyn Scorer>,
+    /// That of its exact model, where winners are confirmed.
+    pub exact: Option<Box<dyn Scorer>>,
     pub cache: WordCache,
     pub builder: crate::trie::Builder,
 }
 
 pub(super) struct Flight {
-    request: Request,
-    parts: Vec<Part>,
+    pub(super) request: Request,
+    pub(super) parts: Vec<Part>,
     contest: Contest,
     /// Where it is asked for.
     sheet: Option<Sheet>,
+    /// Whether histories are kept until the slots are released.
+    pub(super) held: bool,
+    /// The winner's index in the first-pass order, as far as it is known.
+    pub(super) outcome: Option<Result<usize>>,
+    /// Hypotheses scored again.
+    pub(super) rounds: Vec<Round>,
 }
 
 /// Where only the winner is wanted: how far that is.
@@ -90,15 +102,18 @@ enum Contest {
 }
 
 /// One model's share of a flight.
-struct Part {
-    view: View,
-    slot: Option<Slot>,
-    answer: Answer,
+#[derive(Default)]
+pub(super) struct Part {
+    pub view: View,
+    pub slot: Option<Slot>,
+    pub answer: Answer,
     /// Whether it could be left unfinished.
-    races: bool,
+    pub races: bool,
 }
 
-enum Answer {
+#[derive(Default)]
+pub(super) enum Answer {
+    #[default]
     Pending,
     Done(Scores),
     Failed(Error),
@@ -107,8 +122,45 @@ enum Answer {
 }
 
 impl Member {
-    pub fn new(scorer: Box<dyn Scorer>) -> Self {
-        Self { scorer, cache: WordCache::default(), builder: crate::trie::Builder::default() }
+    pub fn new(scorer: Box<dyn Scorer>, exact: Option<Box<dyn Scorer>>) -> Self {
+        Self { scorer, exact, cache: WordCache::default(), builder: crate::trie::Builder::default() }
+    }
+}
+
+impl Part {
+    /// Takes what is done; gives up what is not and is late.
+    pub fn collect(&mut self, scorer: &mut dyn Scorer, late: bool) {
+        let (Answer::Pending, Some(slot)) = (&self.answer, self.slot) else { return };
+        match scorer.take(slot) {
+            Poll::Ready(Ok(scores)) => self.answer = Answer::Done(scores),
+            Poll::Ready(Err(error)) => self.answer = Answer::Failed(error),
+            Poll::Pending if late => {
+                scorer.cancel(slot);
+                self.answer = Answer::Late;
+            }
+            Poll::Pending => {}
+        }
+    }
+
+    /// The state after the hypothesis at `winner` of a part that is done.
+    pub fn carry(&self, winner: usize, lm: &Lm, scorer: &mut dyn Scorer) -> Option<Carry> {
+        let (slot, end) = (self.slot?, *self.view.trie.ends.get(winner)?);
+        // A model that starts from `</s>` is fed it at the start of the next utterance.
+        let node = if lm.model.spec().carries_bos { end } else { self.view.trie.parent[end as usize] };
+        scorer.carry(slot, node).unwrap_or_else(|error| {
+            log::warn!("{}: no state to carry over, the session starts afresh: {error}", lm.name);
+            None
+        })
+    }
+
+    /// Frees the slot.
+    pub fn release(&mut self, scorer: &mut dyn Scorer) {
+        if let Some(slot) = self.slot.take() {
+            if matches!(self.answer, Answer::Pending) {
+                scorer.cancel(slot);
+            }
+            scorer.release(slot);
+        }
     }
 }
 
@@ -121,7 +173,7 @@ impl Flight {
         features::count_words(&mut request.utterance, shared);
         let mut parts = Vec::with_capacity(members.len());
         for (at, (member, lm)) in members.iter_mut().zip(&shared.lms).enumerate() {
-            let mut part = Part { view: View::default(), slot: None, answer: Answer::Late, races: false };
+            let mut part = Part { answer: Answer::Late, ..Part::default() };
             if !late && !nothing {
                 let viewed =
                     features::view(&request.utterance, shared, lm, member, request.detail || request.sheet);
@@ -154,7 +206,8 @@ impl Flight {
             }
             parts.push(part);
         }
-        let mut flight = Self { request, parts, contest: Contest::None, sheet: None };
+        let (outcome, rounds) = (None, Vec::new());
+        let mut flight = Self { request, parts, contest: Contest::None, sheet: None, held, outcome, rounds };
         let races = shared.best_only.is_some() && !flight.request.detail && !flight.request.sheet;
         if races && let Some(sheet) = flight.sheet(shared) {
             flight.focus(&sheet, &vec![false; sheet.ends.len()], members);
@@ -294,28 +347,21 @@ impl Flight {
         features::count_oov(&mut self.request.utterance, shared, self.parts.iter().map(|part| &part.view));
         features::set(&mut self.request.utterance, shared, &done, &mut Vec::new()).ok()?;
         let (recipe, fixed) = shared.recipe(&self.request.utterance, &sheet).ok()??;
-        Some(Box::new(Race::new(sheet, recipe, fixed, best_only.margin(), best_only.width, &best_only.tail)))
+        let race = Race::new(sheet, recipe, fixed, best_only.margin(), best_only.width, &best_only.tail);
+        Some(Box::new(race.with_rivals(shared.confirm.unwrap_or(0.0))))
     }
 
     /// Collects what is done; `true` when nothing is left to wait for.
     pub fn poll(&mut self, now: Instant, shared: &Shared, members: &mut [Member]) -> bool {
         let late = self.request.deadline.is_some_and(|deadline| now >= deadline);
         for (part, member) in self.parts.iter_mut().zip(members.iter_mut()) {
-            let (Answer::Pending, Some(slot)) = (&part.answer, part.slot) else { continue };
-            match member.scorer.take(slot) {
-                Poll::Ready(Ok(scores)) => part.answer = Answer::Done(scores),
-                Poll::Ready(Err(error)) => part.answer = Answer::Failed(error),
-                Poll::Pending if late => {
-                    member.scorer.cancel(slot);
-                    part.answer = Answer::Late;
-                }
-                Poll::Pending => {}
-            }
+            part.collect(&mut *member.scorer, late);
         }
         if !matches!(self.contest, Contest::None) {
             self.race(shared, members);
         }
-        !self.parts.iter().any(|part| matches!(part.answer, Answer::Pending))
+        let waits = self.parts.iter().any(|part| matches!(part.answer, Answer::Pending));
+        !waits && self.confirm(late, shared, members)
     }
 
     /// Turns scores into features, ranks, and frees the slots.
@@ -334,12 +380,18 @@ impl Flight {
 
     /// As [`Flight::finish`]; the slots are still to be released.
     pub fn finish_held(mut self, shared: &Shared, members: &mut [Member]) -> (Finished, Self) {
-        let result = self.combine(shared);
+        let result = match self.outcome.take() {
+            Some(outcome) => outcome,
+            None => self.combine(shared),
+        };
         let (mut carries, mut details, mut sheet) = (Vec::new(), Vec::new(), None);
         match result {
             Ok(winner) => {
                 if self.request.keep {
                     carries = self.carries(winner, shared, members);
+                    if shared.confirm.is_some() {
+                        carries.extend(self.exact_carries(winner, shared, members));
+                    }
                 }
                 if self.request.detail {
                     details = self.details();
@@ -350,8 +402,9 @@ impl Flight {
             }
             Err(error) => pass(&mut self.request.utterance, &error.to_string()),
         }
+        let confirmed = self.confirmed();
         let utterance = std::mem::take(&mut self.request.utterance);
-        (Finished { ticket: self.request.ticket, utterance, carries, details, sheet }, self)
+        (Finished { ticket: self.request.ticket, utterance, carries, confirmed, details, sheet }, self)
     }
 
     /// As [`Flight::give_up`]; the slots are still to be released.
@@ -359,7 +412,8 @@ impl Flight {
         let mut utterance = std::mem::take(&mut self.request.utterance);
         pass(&mut utterance, reason);
         let ticket = self.request.ticket;
-        (Finished { ticket, utterance, carries: Vec::new(), details: Vec::new(), sheet: None }, self)
+        let (carries, details) = (Vec::new(), Vec::new());
+        (Finished { ticket, utterance, carries, confirmed: 0, details, sheet: None }, self)
     }
 
     /// Every word's score under every model.
@@ -375,7 +429,7 @@ impl Flight {
     }
 
     /// Sets features, totals and order; returns the winner's index in the first-pass order.
-    fn combine(&mut self, shared: &Shared) -> Result<usize> {
+    pub(super) fn combine(&mut self, shared: &Shared) -> Result<usize> {
         let utterance = &mut self.request.utterance;
         if utterance.hypotheses.is_empty() {
             utterance.status = Status::Ok;
@@ -394,42 +448,44 @@ impl Flight {
             });
         }
         features::set(utterance, shared, &done, &mut left_out)?;
-        let formula = shared.combination.formula(utterance, &left_out);
+        if let Contest::Decided(finished) = &self.contest {
+            // Without the boundary that is still to come, a mixture is a number, and a wrong one; a sum
+            // that other utterances happened to complete is none that the race knew.
+            let racers = self.parts.iter().zip(&shared.lms).filter(|(part, _)| part.races);
+            let mut names: Vec<_> = racers.map(|(_, lm)| lm.name.clone()).collect();
+            if shared.lambda.iter().any(Option::is_some) {
+                names.push(crate::combine::MIX.into());
+            }
+            for (hypothesis, _) in utterance.hypotheses.iter_mut().zip(finished).filter(|(_, f)| !**f) {
+                names.iter().for_each(|name| hypothesis.set(name, f64::NAN));
+            }
+        }
+        self.rank(shared, &left_out)
+    }
+
+    /// Sets totals and order by the features; returns the winner's index in the first-pass order.
+    pub(super) fn rank(&mut self, shared: &Shared, left_out: &[String]) -> Result<usize> {
+        let utterance = &mut self.request.utterance;
+        let formula = shared.combination.formula(utterance, left_out);
         match &self.contest {
-            Contest::Decided(finished) => {
-                // Without the boundary that is still to come, a mixture is a number, and a wrong one; a sum
-                // that other utterances happened to complete is none that the race knew.
-                let racers = self.parts.iter().zip(&shared.lms).filter(|(part, _)| part.races);
-                let mut names: Vec<_> = racers.map(|(_, lm)| lm.name.clone()).collect();
-                if shared.lambda.iter().any(Option::is_some) {
-                    names.push(crate::combine::MIX.into());
-                }
-                for (hypothesis, _) in utterance.hypotheses.iter_mut().zip(finished).filter(|(_, f)| !**f) {
-                    names.iter().for_each(|name| hypothesis.set(name, f64::NAN));
-                }
+            Contest::Decided(_) => {
                 shared.combination.crown(utterance, &formula, &|name| shared.computed(name))?;
             }
             _ => shared.combination.rank(utterance, &formula)?,
         }
-        utterance.status = if left_out.is_empty() { Status::Ok } else { Status::Partial(left_out) };
+        utterance.status = if left_out.is_empty() { Status::Ok } else { Status::Partial(left_out.to_vec()) };
         // Ranks are 1.. in the order the hypotheses were spelled in.
         Ok(utterance.best().map_or(0, |best| self.parts.first().map_or(0, |p| p.view.index_of(best.rank))))
     }
 
     fn carries(&self, winner: usize, shared: &Shared, members: &mut [Member]) -> Carries {
         let parts = self.parts.iter().zip(members).zip(&shared.lms).enumerate();
-        let carry = |(at, ((part, member), lm)): (usize, ((&Part, &mut Member), &super::Lm))| {
-            let Some(slot) = part.slot.filter(|_| matches!(part.answer, Answer::Done(_))) else {
+        let carry = |(at, ((part, member), lm)): (usize, ((&Part, &mut Member), &Lm))| {
+            if part.slot.is_none() || !matches!(part.answer, Answer::Done(_)) {
                 // Nothing was heard, or it was not read in time: the conversation is where it was.
                 return self.request.starts.get(at).cloned().flatten();
-            };
-            let end = *part.view.trie.ends.get(winner)?;
-            // A model that starts from `</s>` is fed it at the start of the next utterance.
-            let node = if lm.model.spec().carries_bos { end } else { part.view.trie.parent[end as usize] };
-            member.scorer.carry(slot, node).unwrap_or_else(|error| {
-                log::warn!("{}: no state to carry over, the session starts afresh: {error}", lm.name);
-                None
-            })
+            }
+            part.carry(winner, lm, &mut *member.scorer)
         };
         parts.map(carry).collect()
     }
@@ -444,14 +500,10 @@ impl Flight {
 
     /// Frees the slots.
     pub fn release(&mut self, members: &mut [Member]) {
-        for (part, member) in self.parts.iter_mut().zip(members) {
-            if let Some(slot) = part.slot.take() {
-                if matches!(part.answer, Answer::Pending) {
-                    member.scorer.cancel(slot);
-                }
-                member.scorer.release(slot);
-            }
+        for (part, member) in self.parts.iter_mut().zip(members.iter_mut()) {
+            part.release(&mut *member.scorer);
         }
+        self.rounds.iter_mut().for_each(|round| round.release(members));
     }
 }
 

@@ -38,6 +38,8 @@ pub(super) struct Race {
     tail: Tail,
     margin: f64,
     width: usize,
+    /// How far below the best total a hypothesis is still wanted.
+    slack: f64,
     /// What is known of each hypothesis' total from the start.
     fixed: Vec<f64>,
     /// Of each word: its part of the total, or the most it can be and what is expected.
@@ -95,6 +97,7 @@ impl Race {
             tail: tail.clone(),
             margin,
             width: width.max(1),
+            slack: 0.0,
             fixed,
             broken: false,
         };
@@ -105,6 +108,12 @@ impl Race {
                 race.total(word, &|_, weight| if weight < 0.0 { f64::NEG_INFINITY } else { 0.0 });
         }
         race
+    }
+
+    /// The same, and hypotheses whose totals may come so near the best are not given up either: the winner is
+    /// still to be found among them.
+    pub fn with_rivals(self, slack: f64) -> Self {
+        Self { slack, ..self }
     }
 
     /// Takes the words that the round asked for, once all are known: `value` gives a racer's score of a word
@@ -175,7 +184,7 @@ impl Race {
                 most = most.min(expected + self.margin * sum.variance.sqrt());
             }
             // Only the exact score can settle a tie.
-            if sum.next != 0 && (best == f64::NEG_INFINITY || most >= best - tolerance) {
+            if sum.next != 0 && (best == f64::NEG_INFINITY || most >= best - self.slack - tolerance) {
                 // One row answers for all words after a history.
                 open.push((expected.min(most), self.sheet.parent[sum.next as usize], (at, sum.next)));
             }

@@ -2,6 +2,7 @@
 //! carried states.
 
 mod best;
+mod confirm;
 
 use std::sync::Arc;
 use std::task::Poll;

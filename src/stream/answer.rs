@@ -13,6 +13,7 @@ pub(super) fn answer(
     plan: &Plan,
     nbest: usize,
     read: Instant,
+    confirmed: usize,
 ) -> (Vec<usize>, String) {
     let mut order: Vec<usize> = (0..utterance.hypotheses.len()).collect();
     let mut answer = Answer::default();
@@ -40,6 +41,7 @@ pub(super) fn answer(
     if scored < utterance.hypotheses.len() {
         answer.best_only = Some(scored);
     }
+    answer.confirmed = Some(confirmed).filter(|&confirmed| confirmed > 0);
     if plan.timings {
         answer.took_ms = Some((read.elapsed().as_secs_f64() * 1e6).round() / 1e3);
     }

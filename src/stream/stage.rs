@@ -128,7 +128,8 @@ impl RescoreStage {
         if let (Some(stay), false) = (input.stay, finished.carries.is_empty()) {
             self.carried.push((stay, finished.carries));
         }
-        self.ready.push((Ticket(finished.ticket), self.plan.output(&input, &mut record)));
+        let output = self.plan.output(&input, &mut record, finished.confirmed);
+        self.ready.push((Ticket(finished.ticket), output));
     }
 }
 
@@ -185,7 +186,7 @@ impl Plan {
     }
 
     /// What is written for a record that came back from the models.
-    fn output(&self, input: &Input, record: &mut Record) -> Output {
+    fn output(&self, input: &Input, record: &mut Record, confirmed: usize) -> Output {
         let verdict = match &record.utterance.status {
             Status::Passed(reason) => {
                 let reason = reason.clone();
@@ -198,7 +199,7 @@ impl Plan {
         let explain = self.explain.then(|| explain::explain(&record.utterance, &self.rescorer));
         let hypotheses = record.utterance.hypotheses.len();
         let nbest = self.nbest.unwrap_or(usize::MAX);
-        let (order, members) = answer::answer(&record.utterance, self, nbest, input.read);
+        let (order, members) = answer::answer(&record.utterance, self, nbest, input.read, confirmed);
         let features = self.rescorer.gained();
         let gained = Gained { order: &order, features, explain: explain.as_deref(), members: &members };
         if let Err(error) = self.answer.write(record, &input.chunk, &gained, &mut bytes) {

@@ -163,6 +163,27 @@ fn f2_a_panic_costs_one_record() {
     }
 }
 
+/// A list whose winner is being confirmed is begun again like any other.
+#[test]
+fn f2_a_panic_costs_no_confirmed_winner() {
+    let library = crate::runtime!("f2_a_panic_costs_no_confirmed_winner");
+    let dir = Dir::ngram();
+    let input = records(count(60, 1_000), 205);
+    let run = |failpoints: &str| {
+        let flags =
+            ["--precision", "int8", "--confirm", "30", "--weight", "rnnlm=9", "--deterministic", "-j2"];
+        let run = dir.rescore().arg("--rnnlm").arg(data::fixture("models/tiny-bpe/model.onnx")).args(flags);
+        run.env("FAILPOINTS", failpoints).ort(library).stdin(input.clone()).run()
+    };
+    let want = run("").code(0);
+    assert!(want.text().contains("\"confirmed\":"), "nobody was confirmed");
+    for after in [5, 25, 60] {
+        let output = run(&format!("stream::step={after}*off->1*panic"));
+        let lost = contained(&output, &want.stdout, &input, "internal error, contained");
+        assert!(lost <= 1, "{lost} records lost");
+    }
+}
+
 #[test]
 fn f1_a_failed_write_can_be_resumed() {
     let dir = Dir::ngram();

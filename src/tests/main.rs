@@ -6,6 +6,7 @@ mod build;
 mod bytes;
 mod carry;
 mod commands;
+mod confirm;
 mod data;
 mod evaluate;
 mod flags;

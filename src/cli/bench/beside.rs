@@ -13,6 +13,9 @@ use crate::rescorer::Rescorer;
 pub(super) struct Beside {
     /// By model: how many times fewer histories.
     saved: Vec<(Name, f64)>,
+    /// Where winners are confirmed: hypotheses of a list that are scored again, on average, and the share of
+    /// lists that have such.
+    confirmed: Option<[f64; 2]>,
     /// How many times as fast.
     faster: f64,
     accuracy: Accuracy,
@@ -33,9 +36,13 @@ impl Beside {
         let mut everything = Vec::with_capacity(utterances.len());
         let whole = throughput(exact, utterances, jobs, Some(&mut everything))?;
         let rows = |work: &Work| work.rows.max(1) as f64;
+        // What confirms winners has no counterpart.
         let pairs = fast.work.iter().zip(&whole.work);
+        let again = fast.work.len() > whole.work.len();
+        let share = |count: usize| count as f64 / utterances.len() as f64;
         Ok(Self {
             saved: pairs.map(|((name, fast), (_, whole))| (name.clone(), rows(whole) / rows(fast))).collect(),
+            confirmed: again.then(|| fast.confirmed.map(share)),
             faster: whole.wall.as_secs_f64() / fast.wall.as_secs_f64(),
             accuracy: Accuracy::of(&everything, rescored, exact.gained()),
         })
@@ -46,6 +53,9 @@ impl Beside {
         let saved: serde_json::Map<_, _> =
             self.saved.iter().map(|(name, times)| (name.to_string(), json!(times))).collect();
         let mut object = json!({"times_as_fast": self.faster, "times_fewer_histories": saved});
+        if let Some([hypotheses, lists]) = self.confirmed {
+            object["confirmed"] = json!({"hypotheses_per_list": hypotheses, "share_of_lists": lists});
+        }
         if let (Value::Object(object), Value::Object(more)) = (&mut object, self.accuracy.json()) {
             object.extend(more);
         }
@@ -63,6 +73,13 @@ impl std::fmt::Display for Beside {
             self.faster,
             saved.join(", ")
         )?;
+        if let Some([hypotheses, lists]) = self.confirmed {
+            writeln!(
+                f,
+                "confirmed in f32: {hypotheses:.2} hypotheses a list, in {:.1} % of the lists",
+                100.0 * lists
+            )?;
+        }
         f.write_str(&self.accuracy.table())
     }
 }

@@ -14,6 +14,8 @@ pub(super) struct Part {
     /// Of each utterance, sorted; empty where utterances overlap.
     latencies: Vec<Duration>,
     pub work: Vec<(Name, Work)>,
+    /// Hypotheses scored again by exact models, and lists that had such.
+    pub confirmed: [usize; 2],
 }
 
 impl Part {
@@ -63,7 +65,7 @@ pub(super) fn latency(
     }
     let wall = begun.elapsed();
     latencies.sort();
-    Ok(Part { wall, latencies, work: worker.work() })
+    Ok(Part { wall, latencies, work: worker.work(), confirmed: [0; 2] })
 }
 
 /// All lists on `jobs` workers; those rescored go to `kept`, in their order, if somebody wants them.
@@ -85,6 +87,7 @@ pub(super) fn throughput(
             let (next, finished) = (&next, &finished);
             scope.spawn(move || -> Result<_> {
                 let (mut flying, mut done, mut mine) = (0, Vec::new(), Vec::new());
+                let mut confirmed = [0; 2];
                 loop {
                     // What fills its steps, and no more than its share of what is left: all end together.
                     let left = utterances.len() - finished.load(Relaxed).min(utterances.len());
@@ -101,11 +104,15 @@ pub(super) fn throughput(
                     worker.step(&mut done)?;
                     flying -= done.len();
                     finished.fetch_add(done.len(), Relaxed);
-                    done.iter().try_for_each(|done| rescored(&done.utterance))?;
+                    for done in &done {
+                        rescored(&done.utterance)?;
+                        confirmed[0] += done.confirmed;
+                        confirmed[1] += usize::from(done.confirmed > 0);
+                    }
                     let rescored = done.drain(..).map(|done| (done.ticket, done.utterance));
                     mine.extend(rescored.filter(|_| keeps));
                 }
-                Ok((worker.work(), mine))
+                Ok((worker.work(), mine, confirmed))
             })
         };
         let threads: Vec<_> = workers.into_iter().map(run).collect();
@@ -115,8 +122,10 @@ pub(super) fn throughput(
     let wall = begun.elapsed();
     let mut work: Vec<(Name, Work)> = Vec::new();
     let mut rescored = Vec::new();
-    for (of, mine) in outcomes {
+    let mut confirmed = [0; 2];
+    for (of, mine, again) in outcomes {
         rescored.extend(mine);
+        confirmed = [confirmed[0] + again[0], confirmed[1] + again[1]];
         if work.is_empty() {
             work = of;
             continue;
@@ -129,5 +138,5 @@ pub(super) fn throughput(
         rescored.sort_by_key(|(ticket, _)| *ticket);
         kept.extend(rescored.into_iter().map(|(_, utterance)| utterance));
     }
-    Ok(Part { wall, latencies: Vec::new(), work })
+    Ok(Part { wall, latencies: Vec::new(), work, confirmed })
 }

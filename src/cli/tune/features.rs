@@ -99,6 +99,17 @@ fn whole(
     Ok(())
 }
 
+/// With which others each list is held out: those of one speaker together.
+pub fn folds<'a>(lists: impl Iterator<Item = &'a Utterance>, scoring: &Scoring, folds: usize) -> Vec<usize> {
+    let mut speakers = HashMap::new();
+    let fold = |(at, utterance): (usize, &Utterance)| {
+        let fresh = speakers.len();
+        let speaker = scoring.speaker(utterance).map(<[u8]>::to_vec).ok_or(at);
+        *speakers.entry(speaker).or_insert(fresh) % folds.max(2)
+    };
+    lists.enumerate().map(fold).collect()
+}
+
 /// What is to be expected of unscored words, under the weights of `config`.
 pub fn tail(
     config: &Config,
@@ -111,14 +122,7 @@ pub fn tail(
 ) -> Result<Option<Tail>> {
     let rescorer = builder(config)?.build()?;
     let lists: Vec<_> = utterances.iter().cloned().zip(sheets).filter_map(|(u, s)| Some((u, s?))).collect();
-    // Lists of one speaker are held out together.
-    let mut speakers = HashMap::new();
-    let mut fold = |(at, (utterance, _)): (usize, &(Utterance, Sheet))| {
-        let fresh = speakers.len();
-        let speaker = scoring.speaker(utterance).map(<[u8]>::to_vec).ok_or(at);
-        *speakers.entry(speaker).or_insert(fresh) % folds.max(2)
-    };
-    let parts: Vec<usize> = lists.iter().enumerate().map(&mut fold).collect();
+    let parts = self::folds(lists.iter().map(|(utterance, _)| utterance), scoring, folds);
     let Some(fitted) = rescorer.fit_tail(&lists, &parts) else { return Ok(None) };
     let all = fitted.scored.last().copied().unwrap_or(1.0);
     messages.say(&format!(

@@ -22,6 +22,9 @@ pub struct Answer {
     /// Only the winner is decided: hypotheses that have a total; the others stand in first-pass order.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub best_only: Option<usize>,
+    /// Hypotheses whose scores are exact ones, where others' are of fewer bits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub confirmed: Option<usize>,
     /// From reading the record to its answer, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub took_ms: Option<f64>,
@@ -97,6 +100,7 @@ mod tests {
             confidence: Some(0.5),
             words: vec![word("a"), word("\"b\"")],
             best_only: Some(3),
+            confirmed: Some(2),
             posteriors: vec![0.75, 0.25],
             took_ms: Some(1.5),
         };

@@ -93,6 +93,8 @@ pub struct OnnxLm {
     /// Scores depend on what is in the batch, so that a batch is one utterance.
     alone: bool,
     half: bool,
+    /// Whether its scores are a little off, as was asked for.
+    rounded: bool,
     /// The session that the trial made, for the first scorer.
     spare: Mutex<Option<(Plan, Runner)>>,
 }
@@ -161,6 +163,12 @@ impl OnnxLm {
             false => (model.signature, Way::Whole(runner)),
         };
         spec.warnings.extend(reduced(&way, options.precision, &signature));
+        let rounded = options.precision != Precision::F32
+            && match &way {
+                Way::Own(_) | Way::Cut(..) => true,
+                Way::Bound(bound, _) => bound.plan.tf32,
+                Way::Whole(_) => false,
+            };
         // It was for the trial.
         let source = Source { mapped: false, ..source };
         let (stack, cut, bound, runner) = match way {
@@ -177,6 +185,7 @@ impl OnnxLm {
             bound,
             stack,
             half: plan.half,
+            rounded,
             device: plan.device,
             graph,
             source,
@@ -254,6 +263,11 @@ impl OnnxLm {
     /// Where it runs; never [`Device::Auto`].
     pub fn device(&self) -> Device {
         self.device
+    }
+
+    /// Whether products are made in fewer bits than f32, as was asked for ([`OnnxOptions::precision`]).
+    pub fn is_rounded(&self) -> bool {
+        self.rounded
     }
 
     /// What stays on the processor although the model runs on a GPU, one line each.

@@ -11,12 +11,15 @@ struct Net {
     vocab: Arc<dyn Vocab>,
     states: Vec<u32>,
     fault: Option<(u32, f32)>,
+    blur: f32,
 }
 
-struct NetModel {
-    spec: Spec,
+pub(super) struct NetModel {
+    pub spec: Spec,
     /// After this token it answers with that number; if it is 0, it fails.
-    fault: Option<(u32, f32)>,
+    pub fault: Option<(u32, f32)>,
+    /// How far off its answers are, at most.
+    pub blur: f32,
 }
 
 impl LanguageModel for NetModel {
@@ -24,7 +27,8 @@ impl LanguageModel for NetModel {
         &self.spec
     }
     fn scorer(&self, limits: &Limits) -> Result<Box<dyn Scorer>> {
-        let kernel = Net { vocab: self.spec.vocab.clone(), states: Vec::new(), fault: self.fault };
+        let (vocab, states) = (self.spec.vocab.clone(), Vec::new());
+        let kernel = Net { vocab, states, fault: self.fault, blur: self.blur };
         Ok(Box::new(Scheduler::new(kernel, "net", limits)))
     }
 }
@@ -32,10 +36,13 @@ impl LanguageModel for NetModel {
 impl Net {
     fn answer(&self, state: u32, token: u32) -> f32 {
         let (seed, previous) = (state / 100 % 97, state % 100);
+        // The error depends on what is asked, in no order.
+        let error = state.wrapping_mul(2_654_435_761).wrapping_add(token.wrapping_mul(40_503)) >> 16;
+        let error = self.blur * ((error % 2001) as f32 / 1000.0 - 1.0);
         match token {
             _ if self.fault.is_some_and(|(token, _)| token == previous) => self.fault.unwrap().1,
-            BOUNDARY => boundary(&*self.vocab, seed, previous),
-            token => ln(&*self.vocab, seed, previous, token),
+            BOUNDARY => boundary(&*self.vocab, seed, previous) + error,
+            token => ln(&*self.vocab, seed, previous, token) + error,
         }
     }
     fn answers(&self, row: usize, state: u32, wanted: Wanted<'_>, out: &mut [f32]) {
@@ -87,23 +94,27 @@ impl StepKernel for Net {
     }
 }
 
-fn net(words: bool) -> Arc<NetModel> {
-    Arc::new(NetModel { spec: table(words).spec, fault: None })
+pub(super) fn net(words: bool) -> Arc<NetModel> {
+    Arc::new(NetModel { spec: table(words).spec, fault: None, blur: 0.0 })
 }
 
 /// How a test combines a network and a table that stands for the n-gram.
 #[derive(Debug, Clone)]
-struct Recipe {
+pub(super) struct Recipe {
     /// Share of the network in a mix, and whether its boundaries are left out; else a sum.
-    mix: Option<(f64, bool)>,
-    words: bool,
-    weights: [f64; 2],
-    eos: bool,
+    pub mix: Option<(f64, bool)>,
+    pub words: bool,
+    pub weights: [f64; 2],
+    pub eos: bool,
 }
 
 fn builder(recipe: &Recipe) -> Builder {
+    builder_of(recipe, net(recipe.words))
+}
+
+pub(super) fn builder_of(recipe: &Recipe, net: Arc<NetModel>) -> Builder {
     let builder = Rescorer::builder()
-        .lm("net", net(recipe.words), TextMap::default())
+        .lm("net", net, TextMap::default())
         .lm("table", Arc::new(table(true)), TextMap::default())
         .unk_penalty(-1.5)
         .score_eos(recipe.eos)
@@ -119,7 +130,7 @@ fn builder(recipe: &Recipe) -> Builder {
     }
 }
 
-fn recipes() -> impl Strategy<Value = Recipe> {
+pub(super) fn recipes() -> impl Strategy<Value = Recipe> {
     let mix = prop::option::of((prop_oneof![Just(0.0), Just(1.0), 0.05..0.95f64], any::<bool>()));
     let weight = || prop_oneof![4 => 0.1..3.0f64, 1 => -1.0..0.0f64, 1 => Just(0.0)];
     (mix, any::<bool>(), [weight(), weight()], any::<bool>()).prop_map(|(mix, words, weights, eos)| Recipe {
@@ -131,14 +142,14 @@ fn recipes() -> impl Strategy<Value = Recipe> {
 }
 
 /// Lists of few words and few scores: ties and equal texts are common.
-fn lists() -> impl Strategy<Value = Vec<Vec<(String, f64)>>> {
+pub(super) fn lists() -> impl Strategy<Value = Vec<Vec<(String, f64)>>> {
     let word = prop_oneof![Just("a"), Just("cat"), Just("cats"), Just("as"), Just("zebra")];
     let text = prop::collection::vec(word, 0..7).prop_map(|words| words.join(" "));
     let score = prop_oneof![Just(-1.0), Just(-2.0), Just(-3.5), -20.0..0.0f64];
     prop::collection::vec(prop::collection::vec((text, score), 0..14), 1..5)
 }
 
-fn utterances(lists: &[Vec<(String, f64)>]) -> Vec<Utterance> {
+pub(super) fn utterances(lists: &[Vec<(String, f64)>]) -> Vec<Utterance> {
     lists
         .iter()
         .map(|list| Utterance::new("u", list.iter().map(|(text, score)| (text.as_str(), *score))))
@@ -190,7 +201,11 @@ fn a_model_that_fails_ends_no_race() {
     for answer in [0.0, f32::NAN, f32::NEG_INFINITY] {
         for weights in [[1.0, 1.0], [1.0, -0.5], [-0.5, 1.0]] {
             for width in 1..5 {
-                let other = NetModel { spec: spec.clone(), fault: Some((*faulty.last().unwrap(), answer)) };
+                let other = NetModel {
+                    spec: spec.clone(),
+                    fault: Some((*faulty.last().unwrap(), answer)),
+                    blur: 0.0,
+                };
                 let builder = Rescorer::builder()
                     .lm("net", net(true), TextMap::default())
                     .lm("other", Arc::new(other), TextMap::default())
