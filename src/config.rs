@@ -112,6 +112,9 @@ pub struct LmConfig {
     /// In how many bits a neural model's products are made: `f32` (exact, the default), `bf16` or `int8`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub precision: Option<String>,
+    /// Preview a neural model's logits from so many dimensions, and make exact only those that count.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output_rank: Option<usize>,
     /// Of an n-gram model over subword pieces: the SentencePiece model that cuts words into them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pieces: Option<PathBuf>,
@@ -244,11 +247,11 @@ impl Config {
         }
     }
 
-    /// Whether totals are made as under `other`, but for the precision of products.
+    /// Whether totals are made as under `other`, but for the precision of products and previews.
     pub fn totals_as(&self, other: &Self) -> bool {
         let made = |config: &Self| {
             let mut lm = config.lm.clone();
-            lm.iter_mut().for_each(|lm| lm.precision = None);
+            lm.iter_mut().for_each(|lm| (lm.precision, lm.output_rank) = (None, None));
             Self {
                 lm,
                 tail: None,
@@ -297,13 +300,20 @@ impl LmConfig {
                     Some(precision) => precision.parse()?,
                     None => onnx.precision,
                 };
-                let options = OnnxOptions { tokens, precision, ..onnx.clone() };
+                let rank = self.output_rank.or(onnx.rank);
+                let options = OnnxOptions { tokens, precision, rank, ..onnx.clone() };
                 Arc::new(OnnxLm::open(&self.path, &self.name, &options)?)
             }
             Kind::Ngram => {
                 if self.precision.is_some() {
                     return Err(Error::Config(format!(
                         "`{}` has a precision, and is no neural model: take it out",
+                        self.name
+                    )));
+                }
+                if self.output_rank.is_some() {
+                    return Err(Error::Config(format!(
+                        "`{}` has an output rank, and is no neural model: take it out",
                         self.name
                     )));
                 }

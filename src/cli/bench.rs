@@ -30,7 +30,7 @@ use crate::{Error, Result};
 ///
 /// Latency: one utterance at a time on one worker that has all cores. Throughput: all of them on all workers.
 /// Raw tokens are what scoring each hypothesis alone would feed; distinct histories are what
-/// was fed. With --precision or --best-only, also what that saves and what it changes: all lists are scored
+/// was fed. With --precision, --output-rank or --best-only, also what that saves and what it changes: all lists are scored
 /// once more, to the end and in f32.
 #[derive(clap::Args, Debug)]
 pub struct Args {
@@ -143,11 +143,14 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
     Ok(End::Done)
 }
 
-/// The same models without rounding, where some are rounded.
+/// The same models without rounding and previews, where some have them.
 fn in_f32(config: &Config) -> Option<Config> {
     let mut config = config.clone();
-    let rounded =
-        config.lm.iter_mut().filter_map(|lm| lm.precision.take()).any(|precision| precision != "f32");
+    let mut rounded = false;
+    for lm in &mut config.lm {
+        rounded |= lm.precision.take().is_some_and(|precision| precision != "f32");
+        rounded |= lm.output_rank.take().is_some();
+    }
     rounded.then_some(config)
 }
 

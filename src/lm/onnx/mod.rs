@@ -27,6 +27,7 @@ mod scores;
 mod sentence;
 mod session;
 pub mod signature;
+mod typical;
 mod window;
 
 use std::path::{Path, PathBuf};
@@ -44,7 +45,7 @@ use self::open::{Opened, Way};
 use self::prefix::PrefixKernel;
 use self::sentence::SentenceScorer;
 use self::session::{Plan, Runner, Source};
-use self::signature::{Layout, Run, Signature};
+use self::signature::{Finding, Layout, Run, Signature};
 use self::window::WindowKernel;
 use super::schedule::Scheduler;
 use super::{Grain, LanguageModel, Limits, Scorer, Spec, StepKernel};
@@ -71,6 +72,10 @@ pub struct OnnxOptions {
     /// In how many bits products are made, where layers or the output layer are run here. A model that
     /// cannot be run in fewer is run in f32, and says so in its warnings.
     pub precision: Precision,
+    /// Preview all logits from so many dimensions of a hidden state, and make exact only those that count
+    /// ([`head`]): faster at large vocabularies, within an error that `bench` measures. By itself, all are
+    /// exact. A model that cannot be run so is refused.
+    pub rank: Option<usize>,
     /// The vocabulary, where it is not as the model says.
     pub tokens: tokens::Choice,
 }
@@ -158,9 +163,13 @@ impl OnnxLm {
         let model = open::Whole { graph: &run, source: source.clone(), signature, plan };
         let (signature, way) = match rewrite && !alone {
             true => model.best(runner, &starts, options)?,
-            false => (model.signature, Way::Whole(runner)),
+            false => match options.rank {
+                Some(rank) => return Err(open::refused(&graph, rank, "it is to be run as it is")),
+                None => (model.signature, Way::Whole(runner)),
+            },
         };
         spec.warnings.extend(reduced(&way, options.precision, &signature));
+        spec.warnings.extend(options.rank.map(|rank| previewed(rank, &signature)));
         // It was for the trial.
         let source = Source { mapped: false, ..source };
         let (stack, cut, bound, runner) = match way {
@@ -353,6 +362,13 @@ fn reduced(way: &Way, precision: Precision, signature: &Signature) -> Option<Str
             format!("runs in f32, not in {precision} as asked: {why}")
         }
     })
+}
+
+/// What a user should know who asked for previews.
+fn previewed(rank: usize, signature: &Signature) -> String {
+    let layers = |finding: &&Finding| ["layers", "output layer"].contains(&finding.what);
+    let why = signature.findings.iter().rfind(layers).map_or("", |finding| &*finding.why);
+    format!("its logits are previewed from {rank} dimensions as asked: {why} in a trial; `bench` measures it")
 }
 
 fn check_vocab(graph: &Graph, signature: &Signature, vocab: &dyn Vocab) -> Result<()> {
