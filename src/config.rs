@@ -119,6 +119,9 @@ pub struct LmConfig {
     /// In how many bits a neural model's products are made: `f32` (exact, the default), `bf16` or `int8`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub precision: Option<String>,
+    /// Preview a neural model's logits from so many dimensions, and make exact only those that count.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output_rank: Option<usize>,
     /// Of an n-gram model over subword pieces: the SentencePiece model that cuts words into them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pieces: Option<PathBuf>,
@@ -266,18 +269,22 @@ impl Config {
         self.confirm_is_stale |= self.confirm.is_some();
     }
 
-    /// The same models without rounding, where some are rounded.
+    /// The same models without rounding and previews, where some have them.
     pub fn in_f32(&self) -> Option<Self> {
         let mut config = Self { confirm: None, ..self.clone() };
-        let rounded = config.lm.iter_mut().filter_map(|lm| lm.precision.take());
-        rounded.fold(false, |any, precision| any | (precision != "f32")).then_some(config)
+        let mut inexact = false;
+        for lm in &mut config.lm {
+            inexact |= lm.precision.take().is_some_and(|precision| precision != "f32");
+            inexact |= lm.output_rank.take().is_some();
+        }
+        inexact.then_some(config)
     }
 
-    /// Whether totals are made as under `other`, but for the precision of products.
+    /// Whether totals are made as under `other`, but for the precision of products and previews.
     pub fn totals_as(&self, other: &Self) -> bool {
         let made = |config: &Self| {
             let mut lm = config.lm.clone();
-            lm.iter_mut().for_each(|lm| lm.precision = None);
+            lm.iter_mut().for_each(|lm| (lm.precision, lm.output_rank) = (None, None));
             Self {
                 lm,
                 tail: None,
@@ -334,10 +341,11 @@ impl LmConfig {
                     Some(precision) => precision.parse()?,
                     None => onnx.precision,
                 };
-                let options = OnnxOptions { tokens, precision, ..onnx.clone() };
+                let rank = self.output_rank.or(onnx.rank);
+                let options = OnnxOptions { tokens, precision, rank, ..onnx.clone() };
                 let model = OnnxLm::open(&self.path, &self.name, &options)?;
-                let exact = (confirm && model.is_rounded()).then(|| {
-                    let options = OnnxOptions { precision: Precision::F32, ..options };
+                let exact = (confirm && model.is_inexact()).then(|| {
+                    let options = OnnxOptions { precision: Precision::F32, rank: None, ..options };
                     OnnxLm::open(&self.path, &format!("{}.exact", self.name), &options)
                 });
                 let exact = exact.transpose()?.map(|exact| Arc::new(exact) as Model);
@@ -347,6 +355,12 @@ impl LmConfig {
                 if self.precision.is_some() {
                     return Err(Error::Config(format!(
                         "`{}` has a precision, and is no neural model: take it out",
+                        self.name
+                    )));
+                }
+                if self.output_rank.is_some() {
+                    return Err(Error::Config(format!(
+                        "`{}` has an output rank, and is no neural model: take it out",
                         self.name
                     )));
                 }

@@ -48,6 +48,11 @@ class Program:
             for precision in ("bf16", "int8"):
                 if re.search(rf"\b{precision}\b", texts[0]):
                     modes[precision] = ["--precision", precision]
+        if has("--output-rank"):
+            # Refused where most tokens would be exact anyway.
+            modes["rank 128"] = ["--output-rank", "128"]
+            if "int8" in modes:
+                modes["rank 128 int8"] = ["--output-rank", "128", "--precision", "int8"]
         if has("--best-only"):
             modes["best only"] = ["--best-only"]
         if has("--risk"):

@@ -4,6 +4,7 @@ Random weights, always the same bytes. What the models say is written beside the
 computed by the float64 reference in numpy, which shares nothing with ONNX Runtime.
 """
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -46,6 +47,7 @@ SENTENCES = [
 def main(folder: Path) -> None:
     make_words(folder / "tiny-lstm")
     make_pieces(folder / "tiny-bpe")
+    make_wide(folder / "wide-lstm")
 
 
 def make_words(folder: Path) -> None:
@@ -72,6 +74,22 @@ def make_pieces(folder: Path) -> None:
     metadata = onnx_graph.metadata(pieces.size, pieces.bos, pieces.eos, pieces.unk, pieces.kind)
     _write(folder, weights, metadata, pieces.processor.encode)
     _write_stored(folder, weights, metadata, pieces.processor.encode)
+
+
+def make_wide(folder: Path) -> None:
+    """One layer of 32 over 2,048 words, whose output matrix lies near eight directions, as those of trained models do."""
+    folder.mkdir(parents=True, exist_ok=True)
+    symbols = ["<s>", "</s>", "<unk>", *WORDS]
+    symbols += [f"word{number}" for number in range(2_048 - len(symbols))]
+    ids = {symbol: index for index, symbol in enumerate(symbols)}
+    (folder / "tokens.txt").write_text("".join(f"{symbol} {index}\n" for symbol, index in ids.items()))
+    weights = random_weights(seed=5, vocabulary=len(symbols), embedding=8, hidden=32, layers=1, tied=False)
+    source = numpy.random.default_rng(6)
+    few = source.normal(0.0, 0.5, (len(symbols), 8)) @ source.normal(0.0, 0.5, (8, 32))
+    matrix = (few + source.normal(0.0, 0.1, few.shape)).astype(numpy.float32)
+    weights = dataclasses.replace(weights, output_matrix=matrix)
+    metadata = onnx_graph.metadata(len(symbols), ids["<s>"], ids["</s>"], ids["<unk>"], "words")
+    _write(folder, weights, metadata, lambda sentence: [ids.get(word, ids["<unk>"]) for word in sentence.split()])
 
 
 def random_weights(seed: int, vocabulary: int, embedding: int, hidden: int, layers: int, tied: bool) -> Weights:

@@ -30,8 +30,8 @@ use crate::{Error, Result};
 ///
 /// Latency: one utterance at a time on one worker that has all cores. Throughput: all of them on all workers.
 /// Raw tokens are what scoring each hypothesis alone would feed; distinct histories are what
-/// was fed. With --precision or --best-only, also what that saves and what it changes: all lists are scored
-/// once more, to the end and in f32. With --confirm, how many hypotheses were scored again.
+/// was fed. With --precision, --output-rank or --best-only, also what that saves and what it changes: all lists are
+/// scored once more, to the end and in f32. With --confirm, how many hypotheses were scored again.
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// N-best lists: a file, plain or gzip, or a folder; - for standard input

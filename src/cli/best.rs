@@ -27,7 +27,7 @@ pub struct BestArgs {
     /// is the same with any; what is known of a risk holds for the number that it was learnt with.
     #[arg(long, value_name = "NUM", default_value_t = 0, hide_short_help = true, help_heading = "Limits")]
     pub width: usize,
-    /// With --precision: score hypotheses within NUM of the best total again in f32 (0: none)
+    /// With --precision or --output-rank: score hypotheses within NUM of the best total again in f32 (0: none)
     ///
     /// Whoever wins against a rival then has an exact total; all others keep theirs. As the configuration
     /// says, if not given: `tune --precision BITS --write` finds the margin, for its models, weights and
@@ -42,13 +42,13 @@ impl BestArgs {
     /// # Errors
     /// If there is nothing to confirm, or the margin is no distance.
     pub fn confirmed(&self, mut config: Config) -> Result<Config> {
-        let rounded = config.in_f32().is_some();
+        let inexact = config.in_f32().is_some();
         match self.confirm {
             Some(margin) if !(margin >= 0.0 && margin.is_finite()) => {
                 return Err(Error::config("--confirm: expected a distance of totals, from 0 on"));
             }
-            Some(margin) if margin > 0.0 && !rounded => {
-                return Err(Error::config("--confirm is about --precision int8 and others: f32 needs none"));
+            Some(margin) if margin > 0.0 && !inexact => {
+                return Err(Error::config("--confirm is about --precision and --output-rank: exact scores need none"));
             }
             Some(margin) => config.confirm = Some(margin).filter(|&margin| margin > 0.0),
             None => return Ok(config),

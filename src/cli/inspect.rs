@@ -26,6 +26,9 @@ pub struct Args {
     /// In how many bits it would run: f32, bf16, int8, on a GPU tf32
     #[arg(long, value_name = "BITS", default_value = "f32", help_heading = "Models")]
     precision: Precision,
+    /// From how many dimensions its logits would be previewed
+    #[arg(long, value_name = "NUM", help_heading = "Models")]
+    output_rank: Option<usize>,
     /// The ONNX Runtime library to use
     #[arg(long, value_name = "FILE", help_heading = "Models")]
     onnxruntime: Option<PathBuf>,
@@ -73,6 +76,7 @@ fn neural(path: &Path, arguments: &Args, messages: &Messages, out: &mut String) 
         device: arguments.device.parse()?,
         runtime: arguments.onnxruntime.clone(),
         precision: arguments.precision,
+        rank: arguments.output_rank,
         ..OnnxOptions::default()
     };
     // Everything above needs no runtime; what follows tries the model for real.

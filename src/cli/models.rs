@@ -54,6 +54,12 @@ pub struct ModelArgs {
     /// `bench` measures by how much on your lists.
     #[arg(long, value_name = "[NAME=]BITS", help_heading = "Models")]
     pub precision: Vec<String>,
+    /// Preview all logits from NUM dimensions, make exact those that count (repeatable)
+    ///
+    /// For large vocabularies: 64 to 128 do for word models. By itself, all are exact. Moves scores a little;
+    /// `bench` measures by how much on your lists.
+    #[arg(long, value_name = "[NAME=]NUM", help_heading = "Models")]
+    pub output_rank: Vec<String>,
     /// The ONNX Runtime library to use
     #[arg(long, value_name = "FILE", help_heading = "Models")]
     pub onnxruntime: Option<PathBuf>,
@@ -222,10 +228,14 @@ impl ModelArgs {
         if !config.totals_as(&tuned) {
             config.forget_margins();
         }
-        // Where a file says in which bits, its margin was learnt in these.
+        // Where a file says how inexact its models are, its margin was learnt with that; less error is no harm.
         let other = |lm: &LmConfig| {
-            let of = bits.iter().find(|of| of.name == lm.name).and_then(|of| of.precision.as_ref());
-            of.is_some_and(|of| lm.precision.as_ref().is_some_and(|now| now != of && now != "f32"))
+            let said = |of: &&LmConfig| of.precision.is_some() || of.output_rank.is_some();
+            bits.iter().find(|of| of.name == lm.name).filter(said).is_some_and(|of| {
+                let fewer = |now: &String| now != "f32" && of.precision.as_ref() != Some(now);
+                lm.precision.as_ref().is_some_and(fewer)
+                    || lm.output_rank.is_some_and(|now| of.output_rank != Some(now))
+            })
         };
         config.confirm_is_stale |= config.confirm.is_some() && config.lm.iter().any(other);
         Ok(config)
@@ -311,15 +321,19 @@ impl ModelArgs {
     }
 
     fn text(&self, config: &mut Config) -> Result<()> {
-        for precision in &self.precision {
-            if !config.lm.iter().any(|lm| lm.kind() == Kind::Neural) {
-                return Err(Error::Config(format!(
-                    "--precision {precision}: there is no neural model, and others have no products; drop it"
-                )));
-            }
-            let named = pair(precision).and_then(|(name, _)| config.lm.iter().find(|lm| lm.name == name));
-            if named.is_some_and(|lm| lm.kind() != Kind::Neural) {
-                return Err(bad("--precision", precision, "the name of a neural model"));
+        let of_neural =
+            [("--precision", &self.precision, "products"), ("--output-rank", &self.output_rank, "logits")];
+        for (flag, given, what) in of_neural {
+            for value in given {
+                if !config.lm.iter().any(|lm| lm.kind() == Kind::Neural) {
+                    return Err(Error::Config(format!(
+                        "{flag} {value}: there is no neural model, and others have no {what}; drop it"
+                    )));
+                }
+                let named = pair(value).and_then(|(name, _)| config.lm.iter().find(|lm| lm.name == name));
+                if named.is_some_and(|lm| lm.kind() != Kind::Neural) {
+                    return Err(bad(flag, value, "the name of a neural model"));
+                }
             }
         }
         let mut each = |flag: &str, given: &str, set: &dyn Fn(&mut LmConfig, &str)| {
@@ -346,6 +360,15 @@ impl ModelArgs {
             each("--precision", precision, &|lm, value| {
                 if lm.kind() == Kind::Neural {
                     lm.precision = Some(value.to_owned());
+                }
+            })?;
+        }
+        for rank in &self.output_rank {
+            let number = pair(rank).map_or(&**rank, |(_, number)| number);
+            let number = number.parse().map_err(|_| bad("--output-rank", rank, "a number of dimensions"))?;
+            each("--output-rank", rank, &|lm, _| {
+                if lm.kind() == Kind::Neural {
+                    lm.output_rank = Some(number);
                 }
             })?;
         }

@@ -59,7 +59,7 @@ pub struct Args {
     no_words: bool,
     #[arg(long, hide = true)]
     words: bool,
-    /// With --precision: share of lists whose winner may differ from that of f32
+    /// With --precision or --output-rank: share of lists whose winner may differ from that of f32
     ///
     /// The margin for it (`confirm` of the file: hypotheses so near the best are scored again in f32) holds
     /// with 95 % confidence, on lists like these. 0.01 takes 299 lists.

@@ -57,7 +57,7 @@ class TinyModels(unittest.TestCase):
         with tempfile.TemporaryDirectory() as name:
             make_tiny.main(Path(name))
             committed = Path(__file__).resolve().parents[3] / "fixtures" / "models"
-            for file in ("tiny-lstm/expected.json", "tiny-bpe/expected.json"):
+            for file in ("tiny-lstm/expected.json", "tiny-bpe/expected.json", "wide-lstm/expected.json"):
                 made = json.loads((Path(name) / file).read_text())
                 kept = json.loads((committed / file).read_text())
                 self.assertEqual([case["ids"] for case in made["sentences"]], [case["ids"] for case in kept["sentences"]])

@@ -46,6 +46,28 @@ fn precision_without_neural_models_is_refused() {
 }
 
 #[test]
+fn an_output_rank_is_of_all_neural_models_or_of_one() {
+    let ranks = |flags: &[&str]| {
+        let models = ["--rnnlm", "a=a.onnx", "--rnnlm", "b=b.onnx", "--ngram", "c=c.arpa"];
+        let config = parse(&[&models[..], flags].concat()).models.config();
+        config.map(|config| config.lm.into_iter().map(|lm| lm.output_rank).collect::<Vec<_>>())
+    };
+    assert_eq!(ranks(&[]).unwrap(), [None, None, None]);
+    assert_eq!(ranks(&["--output-rank", "64"]).unwrap(), [Some(64), Some(64), None]);
+    assert_eq!(ranks(&["--output-rank", "64", "--output-rank", "b=32"]).unwrap(), [Some(64), Some(32), None]);
+    for wrong in ["many", "x=64", "b=-1", "c=64"] {
+        assert!(ranks(&["--output-rank", wrong]).unwrap_err().to_string().contains(wrong));
+    }
+    let error = parse(&["--ngram", "a.arpa", "--output-rank", "8"]).models.config().unwrap_err();
+    assert!(error.to_string().contains("--output-rank 8: there is no neural model"), "{error}");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tuned.toml");
+    parse(&["--rnnlm", "a.onnx", "--output-rank", "64"]).models.config().unwrap().save(&path).unwrap();
+    let again = parse(&["--config", path.to_str().unwrap()]).models.config().unwrap();
+    assert_eq!(again.lm[0].output_rank, Some(64));
+}
+
+#[test]
 fn a_configuration_carries_what_is_no_word_and_what_may_be_missing() {
     let flags = ["--ngram", "a.arpa", "--marker", "uh", "--no-markers", "--missing", "lm=min"];
     let folder = tempfile::tempdir().unwrap();

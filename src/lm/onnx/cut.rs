@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::bands::{Bands, Numbers};
 use super::graph::{Graph, Stored, outline, rewrite};
-use super::head::Head;
-use super::product::Precision;
+use super::head::{self, Head, Typical};
+use super::product::{Precision, Tiles};
 use super::session::{Plan, Runner, Source};
 use super::signature::{Finding, Kind, Layout, Run, Signature};
 
@@ -30,6 +30,7 @@ impl Cut {
         plan: Plan,
         starts: &[u32],
         precision: Precision,
+        typical: Option<&Typical<'_>>,
     ) -> Result<(Self, Runner), String> {
         let each = matches!(signature.layout, Layout::Each { .. });
         if signature.run != Run::Steps || signature.targets.is_some() || !each {
@@ -60,8 +61,13 @@ impl Cut {
         let weight = |token: usize, k: usize| matrix.weight(token, k);
         let is_start: Vec<bool> = flags(size, starts);
         let bias = |token: usize| bias.as_ref().map_or(0.0, |bias| bias[token]);
-        let head = Head::pack_in(precision, width, size, weight, bias, |token| is_start[token])
+        let tiles = Tiles::of(precision, width)
             .ok_or_else(|| format!("in {precision} this processor is no faster than in f32"))?;
+        let starts = |token: usize| is_start[token];
+        let head = match typical {
+            Some(typical) => Head::pack_by_rank(tiles, typical, width, size, weight, bias, starts),
+            None => Head::pack_for(tiles, width, size, weight, bias, starts),
+        };
         matrix.finish().map_err(text)?;
         let signature = Signature { output: layer.hidden.clone(), vocab_size: width, ..signature.clone() };
         Ok((Self { source, signature: Arc::new(signature), head: Arc::new(head) }, runner))
@@ -73,10 +79,13 @@ impl Cut {
     }
 
     /// What to tell of it.
-    pub fn finding(precision: Precision, difference: f64) -> Finding {
+    pub fn finding(precision: Precision, rank: Option<usize>, difference: f64) -> Finding {
         Finding {
             what: "output layer",
-            value: format!("split off and run here in {precision}, without storing the scores of all tokens"),
+            value: format!(
+                "split off{} and run here in {precision}, without storing the scores of all tokens",
+                head::of_rank(rank)
+            ),
             why: format!("scores stay within {difference:.0e} a token"),
         }
     }

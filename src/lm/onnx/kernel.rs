@@ -7,6 +7,7 @@ use super::head;
 use super::scores::Row;
 use super::session::{Batch, Outputs, Runner};
 use super::signature::{Signature, State};
+use super::typical::Shows;
 use crate::lm::{BOUNDARY, Carry, Rows, StepKernel, Wanted};
 use crate::{Error, Result};
 
@@ -28,6 +29,8 @@ pub struct OnnxKernel {
     ids: Vec<i64>,
     targets: Vec<i64>,
     gathered: Vec<Vec<f32>>,
+    /// Hidden states that the last step left, each after the other, where a cut model is to show them.
+    shown: Vec<f32>,
 }
 
 /// What one run of the session takes: a row, and the place among the wanted tokens of the one that a
@@ -71,8 +74,15 @@ impl OnnxKernel {
             ids: Vec::new(),
             targets: Vec::new(),
             gathered: vec![Vec::new(); states],
+            shown: Vec::new(),
             signature,
         }
+    }
+
+    /// Keeps hidden states from now on, to show them.
+    pub(super) fn showing(mut self, states: usize) -> Self {
+        self.shown = vec![0.0; states * self.cut.as_ref().map_or(0, |cut| cut.signature.vocab_size)];
+        self
     }
 
     pub(super) fn into_runner(self) -> Runner {
@@ -160,7 +170,7 @@ impl StepKernel for OnnxKernel {
                 gather(state, arena, lines.iter().map(|line| rows.from[line.row]), to);
             }
             let (arena, starts) = (&mut self.arena, &self.starts);
-            let (cut, scratch) = (&self.cut, &mut self.scratch);
+            let (cut, scratch, shown) = (&self.cut, &mut self.scratch, &mut self.shown);
             let read = |outputs: Outputs<'_>| {
                 for ((state, arena), (_, from)) in signature.states.iter().zip(arena).zip(outputs.states) {
                     scatter(
@@ -172,9 +182,14 @@ impl StepKernel for OnnxKernel {
                 }
                 if let Some(cut) = cut {
                     // One line a row, in order: only models with targets have others.
-                    let rows = lines[0].row..=lines[0].row + lines.len();
-                    let wanted = Wanted { offsets: &wanted.offsets[rows], ..wanted };
+                    let here = lines[0].row..=lines[0].row + lines.len();
+                    let wanted = Wanted { offsets: &wanted.offsets[here], ..wanted };
                     cut.head.run(outputs.scores, wanted, out, scratch);
+                    let width = cut.signature.vocab_size;
+                    for (line, hidden) in lines.iter().zip(outputs.scores.chunks(width)) {
+                        let at = rows.to[line.row] as usize * width;
+                        shown.get_mut(at..at + width).into_iter().for_each(|to| to.copy_from_slice(hidden));
+                    }
                     return;
                 }
                 for (number, line) in lines.iter().enumerate() {
@@ -209,6 +224,13 @@ impl StepKernel for OnnxKernel {
                 .map_err(|what| Error::Inference { lm: self.lm.to_string(), what })?;
         }
         Ok(())
+    }
+}
+
+impl Shows for OnnxKernel {
+    fn shown(&self, state: u32) -> Vec<f32> {
+        let width = self.cut.as_ref().map_or(0, |cut| cut.signature.vocab_size);
+        self.shown[state as usize * width..][..width].to_vec()
     }
 }
 

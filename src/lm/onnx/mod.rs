@@ -27,6 +27,7 @@ mod scores;
 mod sentence;
 mod session;
 pub mod signature;
+mod typical;
 mod window;
 
 use std::path::{Path, PathBuf};
@@ -44,7 +45,7 @@ use self::open::{Opened, Way};
 use self::prefix::PrefixKernel;
 use self::sentence::SentenceScorer;
 use self::session::{Plan, Runner, Source};
-use self::signature::{Layout, Run, Signature};
+use self::signature::{Finding, Layout, Run, Signature};
 use self::window::WindowKernel;
 use super::schedule::Scheduler;
 use super::{Grain, LanguageModel, Limits, Scorer, Spec, StepKernel};
@@ -71,6 +72,10 @@ pub struct OnnxOptions {
     /// In how many bits products are made, where layers or the output layer are run here. A model that
     /// cannot be run in fewer is run in f32, and says so in its warnings.
     pub precision: Precision,
+    /// Preview all logits from so many dimensions of a hidden state, and make exact only those that count
+    /// ([`head`]): faster at large vocabularies, within an error that `bench` measures. By itself, all are
+    /// exact. A model that cannot be run so is refused.
+    pub rank: Option<usize>,
     /// The vocabulary, where it is not as the model says.
     pub tokens: tokens::Choice,
 }
@@ -94,7 +99,7 @@ pub struct OnnxLm {
     alone: bool,
     half: bool,
     /// Whether its scores are a little off, as was asked for.
-    rounded: bool,
+    inexact: bool,
     /// The session that the trial made, for the first scorer.
     spare: Mutex<Option<(Plan, Runner)>>,
 }
@@ -160,15 +165,20 @@ impl OnnxLm {
         let model = open::Whole { graph: &run, source: source.clone(), signature, plan };
         let (signature, way) = match rewrite && !alone {
             true => model.best(runner, &starts, options)?,
-            false => (model.signature, Way::Whole(runner)),
+            false => match options.rank {
+                Some(rank) => return Err(open::refused(&graph, rank, "it is to be run as it is")),
+                None => (model.signature, Way::Whole(runner)),
+            },
         };
         spec.warnings.extend(reduced(&way, options.precision, &signature));
-        let rounded = options.precision != Precision::F32
-            && match &way {
-                Way::Own(_) | Way::Cut(..) => true,
-                Way::Bound(bound, _) => bound.plan.tf32,
-                Way::Whole(_) => false,
-            };
+        spec.warnings.extend(options.rank.map(|rank| previewed(rank, &signature)));
+        let inexact = options.rank.is_some()
+            || options.precision != Precision::F32
+                && match &way {
+                    Way::Own(_) | Way::Cut(..) => true,
+                    Way::Bound(bound, _) => bound.plan.tf32,
+                    Way::Whole(_) => false,
+                };
         // It was for the trial.
         let source = Source { mapped: false, ..source };
         let (stack, cut, bound, runner) = match way {
@@ -185,7 +195,7 @@ impl OnnxLm {
             bound,
             stack,
             half: plan.half,
-            rounded,
+            inexact,
             device: plan.device,
             graph,
             source,
@@ -265,9 +275,9 @@ impl OnnxLm {
         self.device
     }
 
-    /// Whether products are made in fewer bits than f32, as was asked for ([`OnnxOptions::precision`]).
-    pub fn is_rounded(&self) -> bool {
-        self.rounded
+    /// Whether scores are a little off, as was asked for ([`OnnxOptions::precision`], [`OnnxOptions::rank`]).
+    pub fn is_inexact(&self) -> bool {
+        self.inexact
     }
 
     /// What stays on the processor although the model runs on a GPU, one line each.
@@ -367,6 +377,13 @@ fn reduced(way: &Way, precision: Precision, signature: &Signature) -> Option<Str
             format!("runs in f32, not in {precision} as asked: {why}")
         }
     })
+}
+
+/// What a user should know who asked for previews.
+fn previewed(rank: usize, signature: &Signature) -> String {
+    let layers = |finding: &&Finding| ["layers", "output layer"].contains(&finding.what);
+    let why = signature.findings.iter().rfind(layers).map_or("", |finding| &*finding.why);
+    format!("its logits are previewed from {rank} dimensions as asked: {why} in a trial; `bench` measures it")
 }
 
 fn check_vocab(graph: &Graph, signature: &Signature, vocab: &dyn Vocab) -> Result<()> {

@@ -9,12 +9,13 @@ use super::cell::{self, CellKernel, Recognised, Stack};
 use super::cuda;
 use super::cut::Cut;
 use super::graph::{Dtype, Edit, Graph, rewrite};
-use super::head::Head;
+use super::head::{self, Head, Typical};
 use super::kernel::OnnxKernel;
 use super::probe::{self, Facts};
 use super::product::Precision;
 use super::session::{Device, Plan, Runner, Source};
 use super::signature::{Draft, Finding, Ids, Kind, Layout, Run, Signature, State};
+use super::typical::{self, Drawn, Shows};
 use super::{OnnxOptions, Parts};
 use crate::lm::{BOUNDARY, Job, Limits, Rows, Scores, StepKernel, Wanted};
 use crate::trie::{self, Trie};
@@ -171,6 +172,9 @@ impl Whole<'_> {
         options: &OnnxOptions,
     ) -> Result<(Arc<Signature>, Way)> {
         let cpu = self.plan.device == Device::Cpu;
+        if let Some(rank) = options.rank {
+            self.previews(options).map_err(|why| refused(self.graph, rank, &why))?;
+        }
         if options.bound.unwrap_or(!cpu) && self.signature.run == Run::Steps {
             // What a model is was found out in f32.
             let plan = Plan { tf32: !cpu && options.precision == Precision::Tf32, ..self.plan };
@@ -201,7 +205,7 @@ impl Whole<'_> {
                 Ok(model) => {
                     let expected = trial(&mut self.kernel(runner, None, starts), &self.signature)?;
                     // No two copies of the weights more than there must be.
-                    match self.own(&model, &expected, starts, precision) {
+                    match self.own(&model, &expected, starts, precision, options.rank) {
                         Ok((stack, finding)) => {
                             return Ok((self.told(finding), Way::Own(Arc::new(stack))));
                         }
@@ -220,11 +224,38 @@ impl Whole<'_> {
             drop(runner);
             runner = Runner::new(&self.source, self.plan)?;
         }
-        let pays = Head::pays(self.signature.vocab_size) || precision != Precision::F32;
+        let pays =
+            Head::pays(self.signature.vocab_size) || precision != Precision::F32 || options.rank.is_some();
         if !options.split.unwrap_or(cpu && pays) {
+            if let Some(rank) = options.rank {
+                return Err(refused(self.graph, rank, "its output layer is left to ONNX Runtime"));
+            }
             return Ok((self.signature, Way::Whole(runner)));
         }
-        self.cut(runner, starts, precision)
+        let (signature, way) = self.cut(runner, starts, precision, options.rank)?;
+        if let (Some(rank), Way::Whole(_)) = (options.rank, &way) {
+            let why = signature.findings.last().map_or("it cannot be split off", |finding| &*finding.why);
+            return Err(refused(self.graph, rank, why));
+        }
+        Ok((signature, way))
+    }
+
+    /// Whether an output layer of rank `rank` can be had at all.
+    fn previews(&self, options: &OnnxOptions) -> Result<(), String> {
+        let size = self.signature.vocab_size;
+        if self.plan.device != Device::Cpu || options.bound == Some(true) {
+            return Err("its states stay on a GPU, where all logits are made".into());
+        }
+        if options.split == Some(false) && options.cell != Some(true) {
+            return Err("its output layer is left to ONNX Runtime".into());
+        }
+        if self.signature.run != Run::Steps {
+            return Err(format!("it runs as {}, not in steps from states", self.signature.run));
+        }
+        if size < head::LEAST {
+            return Err(format!("of its {size} tokens most would be exact anyway: it takes {}", head::LEAST));
+        }
+        Ok(())
     }
 
     fn kernel(&self, runner: Runner, cut: Option<Cut>, starts: &Arc<[u32]>) -> OnnxKernel {
@@ -239,12 +270,12 @@ impl Whole<'_> {
 
     /// Loads the model with its states on the device and holds it against what it gave without.
     fn bound(&self, bound: Arc<Bound>, expected: &[f32]) -> Result<(Arc<Bound>, Runner, Finding), String> {
-        let text = |error: Error| error.to_string();
         let runner = bound.runner(self.plan.threads).map_err(text)?;
         let mut kernel = BoundKernel::new("trial".into(), bound.clone(), runner).map_err(text)?;
         let got = trial(&mut kernel, &self.signature).map_err(text)?;
         let precision = if bound.plan.tf32 { Precision::Tf32 } else { Precision::F32 };
-        let worst = worst(expected, &got, precision).ok_or("its scores would not stay the same")?;
+        let rough = precision != Precision::F32;
+        let worst = worst(expected, &got, rough).ok_or("its scores would not stay the same")?;
         let finding = bound.finding(worst);
         Ok((bound, kernel.into_runner(), finding))
     }
@@ -256,26 +287,60 @@ impl Whole<'_> {
         expected: &[f32],
         starts: &Arc<[u32]>,
         precision: Precision,
+        rank: Option<usize>,
     ) -> Result<(Stack, Finding), String> {
-        if precision != Precision::F32 {
-            // That the layers are understood is seen in f32 only.
-            self.own(model, expected, starts, Precision::F32)?;
-        }
-        let stack = cell::pack(&self.source, self.graph, model, &self.signature, starts, precision)?;
-        let stack = Arc::new(stack);
-        let kernel = CellKernel::new("trial".into(), self.signature.clone(), stack.clone(), 1);
-        let mut kernel = kernel.map_err(|error| error.to_string())?;
-        let got = trial(&mut kernel, &self.signature).map_err(|error| error.to_string())?;
-        drop(kernel);
-        let worst = worst(expected, &got, precision).ok_or("its scores would not stay the same")?;
-        let stack = Arc::into_inner(stack).ok_or("it is in use")?;
-        let finding = cell::finding(&stack, precision, worst);
+        let packed = |precision, typical: Option<&Typical<'_>>| {
+            let stack =
+                cell::pack(&self.source, self.graph, model, &self.signature, starts, precision, typical)?;
+            let kernel = CellKernel::new("trial".into(), self.signature.clone(), Arc::new(stack), 1);
+            let mut kernel = kernel.map_err(text)?;
+            let got = trial(&mut kernel, &self.signature).map_err(text)?;
+            let rough = precision != Precision::F32 || typical.is_some();
+            let worst = worst(expected, &got, rough).ok_or("its scores would not stay the same")?;
+            Ok::<_, String>((kernel, worst))
+        };
+        // That the layers are understood is seen in f32 only.
+        let exact = || packed(Precision::F32, None);
+        let (kernel, worst) = match rank {
+            None if precision == Precision::F32 => exact()?,
+            None => {
+                drop(exact()?);
+                packed(precision, None)?
+            }
+            Some(rank) => {
+                let (mut kernel, _) = exact()?;
+                let width = model.layers.last().map_or(0, |layer| layer.size);
+                let Drawn { states, shares } = drawn(&mut kernel, &self.signature, rank, width)?;
+                drop(kernel);
+                packed(precision, Some(&Typical { states: &states, shares: &shares, rank }))?
+            }
+        };
+        let stack = kernel.into_stack().ok_or("it is in use")?;
+        let finding = cell::finding(&stack, precision, rank, worst);
         Ok((stack, finding))
     }
 
     /// Splits the output layer off where that can be done and keeps the scores.
-    fn cut(self, runner: Runner, starts: &Arc<[u32]>, precision: Precision) -> Result<(Arc<Signature>, Way)> {
-        let cut = Cut::new(&self.source, self.graph, &self.signature, self.plan, starts, precision);
+    fn cut(
+        &self,
+        runner: Runner,
+        starts: &Arc<[u32]>,
+        precision: Precision,
+        rank: Option<usize>,
+    ) -> Result<(Arc<Signature>, Way)> {
+        let new = |precision, typical: Option<&Typical<'_>>| {
+            Cut::new(&self.source, self.graph, &self.signature, self.plan, starts, precision, typical)
+        };
+        let cut = match rank {
+            None => new(precision, None),
+            Some(rank) => new(Precision::F32, None).and_then(|(cut, hidden)| {
+                let width = cut.signature.vocab_size;
+                let mut kernel = self.kernel(hidden, Some(cut), starts).showing(typical::SEQUENCES as usize);
+                let Drawn { states, shares } = drawn(&mut kernel, &self.signature, rank, width)?;
+                drop(kernel);
+                new(precision, Some(&Typical { states: &states, shares: &shares, rank }))
+            }),
+        };
         let (cut, hidden) = match cut {
             Ok(cut) => cut,
             Err(why) => return Ok((self.told(Cut::none(why)), Way::Whole(runner))),
@@ -284,21 +349,38 @@ impl Whole<'_> {
         let mut split = self.kernel(hidden, Some(cut.clone()), starts);
         let expected = trial(&mut whole, &self.signature)?;
         let got = trial(&mut split, &self.signature).unwrap_or_default();
-        match worst(&expected, &got, precision) {
+        match worst(&expected, &got, precision != Precision::F32 || rank.is_some()) {
             None => {
                 let why = "split off, its scores would not stay the same".to_owned();
                 Ok((self.told(Cut::none(why)), Way::Whole(whole.into_runner())))
             }
             Some(worst) => {
-                Ok((self.told(Cut::finding(precision, worst)), Way::Cut(cut, split.into_runner())))
+                Ok((self.told(Cut::finding(precision, rank, worst)), Way::Cut(cut, split.into_runner())))
             }
         }
     }
 }
 
+/// Draws what an output layer `width` wide is to be previewed by.
+fn drawn(kernel: &mut impl Shows, signature: &Signature, rank: usize, width: usize) -> Result<Drawn, String> {
+    if rank == 0 || rank > width / 2 {
+        return Err(format!("its output layer reads {width} numbers: give 1 to {} of them", width / 2));
+    }
+    typical::draw(kernel, signature).map_err(text)
+}
+
+/// What to tell of a model whose output layer cannot be previewed as asked.
+pub(super) fn refused(graph: &Graph, rank: usize, why: &str) -> Error {
+    Error::model(&graph.path, format!("has no output layer of rank {rank}: {why}; drop the output rank"))
+}
+
+fn text(error: Error) -> String {
+    error.to_string()
+}
+
 /// The largest difference of two lists of scores; `None` where one is too large.
-fn worst(expected: &[f32], got: &[f32], precision: Precision) -> Option<f64> {
-    let most = if precision == Precision::F32 { NEAR } else { ROUGH };
+fn worst(expected: &[f32], got: &[f32], rough: bool) -> Option<f64> {
+    let most = if rough { ROUGH } else { NEAR };
     let apart = |(a, b): (&f32, &f32)| if a == b { 0.0 } else { f64::from((a - b).abs()) };
     let pairs = || expected.iter().zip(got);
     // Said so that NaN is not near.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::super::kernel::known;
 use super::super::product::Crew;
 use super::super::signature::Signature;
+use super::super::typical::Shows;
 use super::stack::{Arena, Saved, Scratch, Stack};
 use crate::lm::{Carry, Rows, StepKernel, Wanted};
 use crate::{Error, Result};
@@ -31,6 +32,13 @@ impl CellKernel {
         let (arena, crew) = (Arena::new(&stack), Crew::new(threads)?);
         stack.join();
         Ok(Self { lm, signature, stack, arena, scratch: Scratch::default(), crew })
+    }
+
+    /// The model, if this is its only kernel.
+    pub fn into_stack(self) -> Option<Stack> {
+        let stack = self.stack.clone();
+        drop(self);
+        Arc::into_inner(stack)
     }
 
     fn check(&self, states: &[&[u32]], tokens: &[u32], wanted: Wanted<'_>, out: usize) -> Result<()> {
@@ -114,6 +122,12 @@ impl StepKernel for CellKernel {
         Some(checked.map(|()| {
             self.stack.again(states, wanted, out, &mut self.arena, &mut self.scratch, &self.crew);
         }))
+    }
+}
+
+impl Shows for CellKernel {
+    fn shown(&self, state: u32) -> Vec<f32> {
+        self.stack.shown(&self.arena, state).take(self.stack.head.width()).collect()
     }
 }
 

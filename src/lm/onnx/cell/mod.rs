@@ -23,7 +23,7 @@ mod tests;
 mod weights;
 
 use super::graph::Graph;
-use super::head::Head;
+use super::head::{self, Head, Typical};
 use super::product::{Precision, Tiles};
 use super::session::Source;
 use super::signature::{Finding, Signature};
@@ -49,6 +49,7 @@ pub fn pack(
     signature: &Signature,
     starts: &[u32],
     precision: Precision,
+    typical: Option<&Typical<'_>>,
 ) -> Result<Stack, String> {
     let text = |error: crate::Error| error.to_string();
     let misfit = || "its weights do not fit together".to_owned();
@@ -68,7 +69,11 @@ pub fn pack(
     let tiles = Tiles::of(precision, widest)
         .ok_or_else(|| format!("in {precision} this processor is no faster than in f32"))?;
     let weight = |token: usize, k: usize| matrix.weight(token, k);
-    let head = Head::pack_for(tiles, top, tokens, weight, bias, |token| is_start[token]);
+    let starts = |token: usize| is_start[token];
+    let head = match typical {
+        Some(typical) => Head::pack_by_rank(tiles, typical, top, tokens, weight, bias, starts),
+        None => Head::pack_for(tiles, top, tokens, weight, bias, starts),
+    };
     matrix.finish().map_err(text)?;
     let tied = model.by_token && model.embedding == model.matrix;
     let (embedding, width) = if tied {
@@ -87,17 +92,18 @@ pub fn pack(
     let below = std::iter::once(width).chain(model.layers.iter().map(|layer| layer.size));
     let layers = model.layers.iter().zip(below);
     let layers = layers.map(|(names, below)| reader.layer(names, below).map_err(text));
-    Stack::new(tiles, layers, embedding, tokens, head, room(graph, tiles))
+    let twice = tiles.is_reduced() || typical.is_some();
+    Stack::new(tiles, layers, embedding, tokens, head, room(graph, twice))
 }
 
 /// What the first layer's table may take. A session of ONNX Runtime would hold the weights once and half
 /// of them again; here all workers share them, so that there is room beside.
-fn room(graph: &Graph, tiles: Tiles) -> Room {
+fn room(graph: &Graph, twice: bool) -> Room {
     let external = graph.external.iter().filter_map(|part| u64::try_from(part.length?).ok());
     let stored = usize::try_from(graph.bytes + external.sum::<u64>()).unwrap_or(usize::MAX);
     let numbers = usize::try_from(graph.parameters().saturating_mul(4)).unwrap_or(usize::MAX);
-    // In fewer bits, the output layer is there twice.
-    let first = if tiles.is_reduced() { stored / 4 } else { stored / 2 };
+    // In fewer bits, or with previews, the output layer is there twice.
+    let first = if twice { stored / 4 } else { stored / 2 };
     Room { first, further: stored.max(numbers) }
 }
 
@@ -109,7 +115,7 @@ fn graph_rows(graph: &Graph, model: &Recognised, values: usize, tokens: usize) -
 }
 
 /// What to tell of a model that is run here.
-pub fn finding(stack: &Stack, precision: Precision, difference: f64) -> Finding {
+pub fn finding(stack: &Stack, precision: Precision, rank: Option<usize>, difference: f64) -> Finding {
     let name = |kind| match kind {
         Kind::Lstm => "LSTM",
         Kind::Gru => "GRU",
@@ -119,8 +125,9 @@ pub fn finding(stack: &Stack, precision: Precision, difference: f64) -> Finding 
     Finding {
         what: "layers",
         value: format!(
-            "{} and the output layer, run here in {precision} from {} MiB of weights",
+            "{} and the output layer{}, run here in {precision} from {} MiB of weights",
             layers.join(", "),
+            head::of_rank(rank),
             stack.bytes().div_ceil(1 << 20)
         ),
         why: format!("scores stay within {difference:.0e} a token"),

@@ -144,7 +144,8 @@ impl Stack {
             let range = wanted.offsets[row] as usize..wanted.offsets[row + 1] as usize;
             let tokens = &wanted.tokens[range.clone()];
             let norm = arena.norms[state as usize]
-                .filter(|norm| norm.starts.is_some() || !tokens.contains(&lm::BOUNDARY));
+                .filter(|norm| norm.starts.is_some() || !tokens.contains(&lm::BOUNDARY))
+                .filter(|_| self.head.remembers());
             let Some(norm) = norm else {
                 unknown.push(state, tokens, range.start);
                 continue;
@@ -194,7 +195,7 @@ impl Stack {
     }
 
     /// What the top layer shows of a state, as wide as the output matrix is packed.
-    fn shown<'a>(&'a self, arena: &'a Arena, state: u32) -> impl Iterator<Item = f32> + 'a {
+    pub(super) fn shown<'a>(&'a self, arena: &'a Arena, state: u32) -> impl Iterator<Item = f32> + 'a {
         let top = self.layers.last().zip(arena.panels.last());
         let pieces = self.head.matrix().width() / PIECE;
         top.into_iter().flat_map(move |(layer, panels)| {

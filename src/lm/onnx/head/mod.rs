@@ -13,11 +13,15 @@
 //! average out. The logits that are wanted, one or two a history, are made again in f32, and take their
 //! rough twins' places in the sum, so that no probability is above 1.
 
+mod basis;
+mod preview;
 mod reduce;
 
 use super::product::{Crew, Matrix, PANEL, PIECE, Panel, Precision, Rows, Tiles, dot};
 use crate::lm::{BOUNDARY, Wanted};
 
+pub use basis::Typical;
+use preview::{Packed, Preview};
 use reduce::{Reduce, Sum};
 
 /// An output layer's matrix and bias, packed for [`Head::run`]; immutable, shared by all workers.
@@ -29,8 +33,11 @@ pub struct Head {
     bias: Vec<Panel>,
     /// 1 for tokens that start a word or end the sentence, else 0.
     starts: Vec<Panel>,
-    /// Where the matrix is in fewer bits: the weights as they were, token after token, as wide as rows are.
+    /// Where the matrix is in fewer bits or previews: the weights as they were, token after token, as wide as
+    /// rows are.
     exact: Option<Vec<f32>>,
+    /// Where matrix and bias make previews of logits only.
+    preview: Option<Preview>,
 }
 
 /// One worker's memory for [`Head::run`].
@@ -44,6 +51,7 @@ pub struct Scratch {
     /// Where each panel's part of `wanted` begins.
     begins: Vec<u32>,
     norms: Vec<Norm>,
+    preview: preview::Memory,
 }
 
 /// Logarithms of sums of exponentials of a row's logits.
@@ -112,9 +120,49 @@ impl Head {
             width,
             vocabulary,
             exact,
+            preview: None,
             matrix: Matrix::pack(tiles, padded, panels, there),
             bias: lanes(&bias, f32::NEG_INFINITY),
             starts: lanes(&|token| f32::from(u8::from(starts(token))), 0.0),
+        }
+    }
+
+    /// As [`Head::pack`], to preview logits from the few directions that count after `typical` states; their
+    /// width is that of the layer. Products of states are in f32, those of previews as `tiles` are.
+    pub(super) fn pack_by_rank(
+        tiles: Tiles,
+        typical: &Typical<'_>,
+        width: usize,
+        vocabulary: usize,
+        weight: impl Fn(usize, usize) -> f32,
+        bias: impl Fn(usize) -> f32,
+        starts: impl Fn(usize) -> bool,
+    ) -> Self {
+        let padded = width.next_multiple_of(PIECE);
+        let mut exact = vec![0.0; vocabulary * padded];
+        for (token, row) in exact.chunks_exact_mut(padded).enumerate() {
+            row[..width].iter_mut().enumerate().for_each(|(k, value)| *value = weight(token, k));
+        }
+        let mut states = vec![0.0; typical.states.len() / width * padded];
+        for (from, to) in typical.states.chunks_exact(width).zip(states.chunks_exact_mut(padded)) {
+            to[..width].copy_from_slice(from);
+        }
+        let typical = Typical { states: &states, ..*typical };
+        let biases = (0..vocabulary).map(bias).collect();
+        let Packed { preview, matrix, bias } = Preview::pack(tiles, &typical, &exact, padded, biases);
+        let lanes = |value: &dyn Fn(usize) -> f32, none: f32| {
+            let lane = |token| if token < vocabulary { value(token) } else { none };
+            let panel = |panel: usize| Panel(std::array::from_fn(|at| lane(panel * PANEL + at)));
+            (0..vocabulary.div_ceil(PANEL)).map(panel).collect()
+        };
+        Self {
+            width,
+            vocabulary,
+            matrix,
+            bias: lanes(&|token| bias[token], f32::NEG_INFINITY),
+            starts: lanes(&|token| f32::from(u8::from(starts(token))), 0.0),
+            exact: Some(exact),
+            preview: Some(preview),
         }
     }
 
@@ -134,12 +182,18 @@ impl Head {
     /// Bytes the packed layer takes.
     pub fn bytes(&self) -> usize {
         let exact = self.exact.as_ref().map_or(0, |exact| size_of_val(&**exact));
-        self.matrix.bytes() + (self.bias.len() + self.starts.len()) * size_of::<Panel>() + exact
+        let preview = self.preview.as_ref().map_or(0, Preview::bytes);
+        self.matrix.bytes() + preview + (self.bias.len() + self.starts.len()) * size_of::<Panel>() + exact
     }
 
     /// Rows for [`Head::run_rows`] are packed for this.
     pub(super) fn matrix(&self) -> &Matrix {
-        &self.matrix
+        self.preview.as_ref().map_or(&self.matrix, |preview| &preview.features)
+    }
+
+    /// Whether [`Head::ln`] can be asked: a preview is made of all tokens or of none.
+    pub(super) fn remembers(&self) -> bool {
+        self.preview.is_none()
     }
 
     /// Writes ln p of every wanted token, `hidden` being the rows' states one after another.
@@ -152,7 +206,7 @@ impl Head {
     pub fn run(&self, hidden: &[f32], wanted: Wanted<'_>, out: &mut [f32], scratch: &mut Scratch) {
         let rows = wanted.offsets.len() - 1;
         assert_eq!(hidden.len(), rows * self.width, "one hidden state a row");
-        let (width, crew) = (self.matrix.width(), Crew::alone());
+        let (width, crew) = (self.matrix().width(), Crew::alone());
         let mut padded = std::mem::take(&mut scratch.padded);
         padded.clear();
         padded.resize(rows * width, 0.0);
@@ -161,7 +215,7 @@ impl Head {
         }
         let mut packed = std::mem::take(&mut scratch.rows);
         let (pieces, _) = padded.as_chunks();
-        packed.pack(&self.matrix, rows, &crew, |row, piece| &pieces[row * width / PIECE + piece]);
+        packed.pack(self.matrix(), rows, &crew, |row, piece| &pieces[row * width / PIECE + piece]);
         self.run_rows(&packed, wanted, out, scratch, &crew);
         (scratch.padded, scratch.rows) = (padded, packed);
     }
@@ -178,11 +232,14 @@ impl Head {
     ) -> &'s [Norm] {
         let count = rows.count();
         self.sort(&wanted, scratch);
+        if let Some(preview) = &self.preview {
+            preview.run(self, rows, wanted, out, scratch, crew);
+            return &scratch.norms;
+        }
         let asked = wanted.offsets[0] as usize..wanted.offsets[count] as usize;
         let starts = wanted.tokens[asked].contains(&BOUNDARY);
         // Each segment has its own sums, added up in the end: the same sums for any number of threads.
-        let each = self.bias.len().div_ceil(SEGMENTS).max(1);
-        let segments = self.bias.len().div_ceil(each);
+        let (segments, each) = segments(self.bias.len());
         scratch.sums.clear();
         scratch.sums.resize(segments * count, Sum::EMPTY);
         let (begins, mut left) = (&scratch.begins, &mut scratch.wanted[..]);
@@ -239,7 +296,7 @@ impl Head {
     /// A number of the matrix, as it was packed.
     pub(super) fn weight(&self, token: usize, k: usize) -> f32 {
         match &self.exact {
-            Some(exact) => exact[token * self.matrix.width() + k],
+            Some(exact) => exact[token * self.matrix().width() + k],
             None => self.matrix.weight(token, k),
         }
     }
@@ -298,6 +355,20 @@ impl Norm {
     }
 }
 
+/// How many parts so many panels fall into, and the panels of each.
+fn segments(panels: usize) -> (usize, usize) {
+    let each = panels.div_ceil(SEGMENTS).max(1);
+    (panels.div_ceil(each), each)
+}
+
+/// How to speak of an output layer by its rank.
+pub(super) fn of_rank(rank: Option<usize>) -> String {
+    rank.map_or_else(String::new, |rank| format!(" (previewed from {rank} dimensions)"))
+}
+
+/// Fewer tokens are not previewed: those that count would be most of them.
+pub(super) const LEAST: usize = 2_000;
+
 /// Parts of the vocabulary that threads may take.
 const SEGMENTS: usize = 32;
 
@@ -313,5 +384,7 @@ impl std::fmt::Debug for Head {
     }
 }
 
+#[cfg(test)]
+mod preview_tests;
 #[cfg(test)]
 mod tests;

@@ -48,6 +48,11 @@ impl<const STARTS: bool> Epilogue for Reduce<'_, STARTS> {
 impl Sum {
     pub const EMPTY: Self = Self { all: [0.0; LANES], starts: [0.0; LANES], reference: f32::NEG_INFINITY };
 
+    /// The logarithm of what it holds.
+    pub fn ln(&self) -> f64 {
+        f64::from(self.reference) + self.all.iter().sum::<f64>().ln()
+    }
+
     #[inline(always)]
     fn add<const FUSED: bool>(&mut self, logits: &[f32; PANEL], starts: Option<&Panel>) {
         let limit = self.reference + MARGIN;

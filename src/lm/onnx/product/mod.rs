@@ -11,6 +11,7 @@
 
 mod activation;
 mod crew;
+mod dots;
 mod reduced;
 mod tile;
 
@@ -18,7 +19,8 @@ use std::ops::Range;
 
 pub use activation::{add, exponential, sigmoid, tanh};
 pub use crew::Crew;
-pub use reduced::{Precision, dot};
+pub use dots::{dot, dots};
+pub use reduced::Precision;
 pub use tile::{Epilogue, PANEL, Panel};
 
 pub use reduced::Kind;
@@ -234,6 +236,22 @@ impl Rows {
     /// A row as it came. Only rows for a matrix in fewer bits keep it.
     pub fn exact(&self, number: usize) -> &[f32] {
         self.reduced.row(number, self.width)
+    }
+
+    /// Writes rows as they came, one after another, to `out`. They were packed for `matrix`.
+    pub fn unpack(&self, matrix: &Matrix, out: &mut [f32]) {
+        if matrix.tiles().is_reduced() {
+            let all = (0..self.count).map(|number| self.exact(number));
+            return out.chunks_exact_mut(self.width).zip(all).for_each(|(out, row)| out.copy_from_slice(row));
+        }
+        for block in matrix.tiles().blocks(self.count) {
+            let values = &self.values[block.start * self.width..block.end * self.width];
+            for (place, row) in block.clone().enumerate() {
+                let out = &mut out[row * self.width..(row + 1) * self.width];
+                let from = values.iter().skip(place).step_by(block.len());
+                out.iter_mut().zip(from).for_each(|(out, &value)| *out = value);
+            }
+        }
     }
 
     /// How many they are.

@@ -4,6 +4,7 @@ mod bound;
 mod cuda;
 mod foreign;
 mod own;
+mod previews;
 mod reduced;
 mod rewritten;
 mod split;
@@ -127,7 +128,7 @@ fn scores_are_those_of_an_independent_evaluation() {
     if !runtime_or_skip("scores_are_those_of_an_independent_evaluation") {
         return;
     }
-    let both = ["tiny-lstm", "tiny-bpe"]
+    let both = ["tiny-lstm", "tiny-bpe", "wide-lstm"]
         .map(|name| [(name, open(&fixture(name)).unwrap()), (name, open_by_runtime(name))]);
     for (name, lm) in both.into_iter().flatten() {
         let cases = expected(name);

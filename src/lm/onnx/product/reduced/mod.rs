@@ -325,36 +325,6 @@ impl Rows {
     }
 }
 
-/// The product of two rows in f32, of the same bits on every processor. As wide as the shorter one, whose
-/// length is a multiple of [`PIECE`].
-pub fn dot(a: &[f32], b: &[f32]) -> f32 {
-    #[inline(always)]
-    fn fused(a: &[f32], b: &[f32]) -> f32 {
-        let mut lanes = [0f32; PIECE];
-        for (a, b) in a.as_chunks::<PIECE>().0.iter().zip(b.as_chunks::<PIECE>().0) {
-            for (lane, (a, b)) in lanes.iter_mut().zip(a.iter().zip(b)) {
-                *lane = a.mul_add(*b, *lane);
-            }
-        }
-        let [a, b, c, d, e, f, g, h] = lanes;
-        ((a + e) + (c + g)) + ((b + f) + (d + h))
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx2,fma")]
-    fn by_instruction(a: &[f32], b: &[f32]) -> f32 {
-        fused(a, b)
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-        // SAFETY: the processor was asked.
-        #[allow(unsafe_code)]
-        return unsafe { by_instruction(a, b) };
-    }
-    fused(a, b)
-}
-
 impl fmt::Display for Precision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
