@@ -38,6 +38,8 @@ fn overhead(criterion: &mut Criterion) {
             black_box(out.len())
         });
     });
+    // Where a filter left that out.
+    worker.rescore(&mut utterance.clone()).unwrap();
     let rows: u64 = worker.work().iter().map(|(_, work)| work.rows).sum();
     assert!(rows > 0, "the network was not asked");
     for (name, rescorer) in [

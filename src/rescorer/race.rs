@@ -44,14 +44,23 @@ pub(super) struct Race {
     fixed: Vec<f64>,
     /// Of each word: its part of the total, or the most it can be and what is expected.
     part: Vec<Part>,
-    /// What the round asks for: hypotheses and their next words.
+    /// What the round asks for: words, each once, ..
+    words: Vec<u32>,
+    /// .. and whose next words they are: hypotheses, and which of `words`.
     asked: Vec<(usize, u32)>,
-    /// Words not known yet, predecessors first.
-    unknown: Vec<u32>,
     /// For each racer and context: sums of its scores and the guide's, and their number.
     alike: Vec<Vec<(f64, f64, u32)>>,
     /// By word, from the start of the sentence.
     sums: Vec<Sum>,
+    /// The words that follow each word.
+    after: Groups,
+    /// The words of each context of order 0. Words alike in a longer one are among them.
+    same: Groups,
+    /// Contexts of order 0 whose words' scores came to be known since the last round.
+    heard: Vec<u32>,
+    /// Words whose parts changed since the last round.
+    moved: Vec<u32>,
+    scratch: Scratch,
     /// Whether a score is not finite: the rules for such lists need every score.
     pub broken: bool,
 }
@@ -62,8 +71,8 @@ struct Part {
     upper: f64,
     mean: f64,
     variance: f64,
-    /// Words alike that had been seen when it was last estimated.
-    seen: u32,
+    /// When it was last estimated: how many words alike there were, and how much alike.
+    seen: (u32, usize),
 }
 
 #[derive(Clone, Copy, Default)]
@@ -73,6 +82,56 @@ struct Sum {
     variance: f64,
     /// The first unknown word on the way; 0 if there is none.
     next: u32,
+}
+
+/// Memory that rounds use again.
+#[derive(Default)]
+struct Scratch {
+    means: Vec<f64>,
+    deviations: Vec<f64>,
+    /// Words whose sums are to be made anew.
+    stack: Vec<u32>,
+    /// By word: the round in which its sum was last made.
+    summed: Vec<u32>,
+    /// By word: the round that last asked for it, and its place among those that it asked for.
+    asked: Vec<(u32, u32)>,
+    round: u32,
+    /// Hypotheses that may win: what is expected of them, the history to run, the next word.
+    open: Vec<(f64, u32, (usize, u32))>,
+    /// Histories that the round runs.
+    ahead: Vec<u32>,
+    /// Scores of the words asked for, racer by racer.
+    found: Vec<Option<f64>>,
+}
+
+/// Numbers from 0, divided into groups.
+struct Groups {
+    /// Where each group begins among the members.
+    first: Vec<u32>,
+    members: Vec<u32>,
+}
+
+impl Groups {
+    /// `of` gives the group of each number from `start` on.
+    fn new(start: u32, of: impl Iterator<Item = u32> + Clone, groups: usize) -> Self {
+        let mut first = vec![0; groups + 1];
+        of.clone().for_each(|group| first[group as usize + 1] += 1);
+        for group in 0..groups {
+            first[group + 1] += first[group];
+        }
+        let mut place = first.clone();
+        let mut members = vec![0; first[groups] as usize];
+        for (number, group) in (start..).zip(of) {
+            let place = &mut place[group as usize];
+            members[*place as usize] = number;
+            *place += 1;
+        }
+        Self { first, members }
+    }
+
+    fn of(&self, group: u32) -> &[u32] {
+        &self.members[self.first[group as usize] as usize..self.first[group as usize + 1] as usize]
+    }
 }
 
 impl Race {
@@ -85,12 +144,19 @@ impl Race {
         tail: &Tail,
     ) -> Self {
         let words = sheet.len();
-        let open = Part { known: false, upper: 0.0, mean: 0.0, variance: 0.0, seen: u32::MAX };
+        let open = Part { known: false, upper: 0.0, mean: 0.0, variance: 0.0, seen: (u32::MAX, 0) };
+        let after = Groups::new(1, sheet.parent[1..].iter().copied(), words);
         let mut race = Self {
+            same: Groups::new(1, sheet.contexts[1..].iter().map(|contexts| contexts[0]), sheet.distinct),
+            // The first round looks at everything.
+            heard: (0..sheet.distinct as u32).collect(),
+            moved: after.of(0).to_vec(),
+            after,
+            scratch: Scratch { summed: vec![0; words], asked: vec![(0, 0); words], ..Scratch::default() },
             alike: vec![vec![(0.0, 0.0, 0); sheet.distinct]; recipe.racers.len()],
             part: vec![open; words],
+            words: Vec::new(),
             asked: Vec::new(),
-            unknown: (1..words as u32).collect(),
             sums: vec![Sum::default(); words],
             sheet,
             recipe,
@@ -122,60 +188,55 @@ impl Race {
         &mut self,
         value: impl Fn(&Sheet, usize, usize, usize) -> Option<f64>,
     ) -> Option<Vec<bool>> {
-        let scores = |&(_, word): &(usize, u32)| {
+        let racers = self.recipe.racers.len();
+        let mut found = std::mem::take(&mut self.scratch.found);
+        found.clear();
+        for &word in &self.words {
             let (word, before) = (word as usize, self.sheet.parent[word as usize] as usize);
-            let racers = self.recipe.racers.iter();
-            racers.map(|&(lm, _)| value(&self.sheet, lm, word, before)).collect::<Option<Vec<f64>>>()
-        };
-        let found: Vec<_> = self.asked.iter().map(scores).collect();
-        if found.contains(&None) {
+            found.extend(self.recipe.racers.iter().map(|&(lm, _)| value(&self.sheet, lm, word, before)));
+        }
+        let lacks = |word: u32| found[word as usize * racers..][..racers].contains(&None);
+        let lacking = found.contains(&None).then(|| {
             let mut wanted = vec![false; self.fixed.len()];
-            for (&(at, _), _) in self.asked.iter().zip(&found).filter(|(_, found)| found.is_none()) {
-                wanted[at] = true;
-            }
-            return Some(wanted);
-        }
-        self.broken |= found.iter().flatten().flatten().any(|score| !score.is_finite());
-        for ((_, word), scores) in
-            std::mem::take(&mut self.asked).into_iter().zip(found.into_iter().flatten())
-        {
-            let word = word as usize;
-            if self.part[word].known {
-                continue; // another hypothesis has it too
-            }
-            for (&(lm, _), score) in self.recipe.racers.iter().zip(scores) {
-                if let Some(reading) = &mut self.sheet.readings[lm] {
-                    reading.values[word] = score;
+            self.asked.iter().filter(|&&(_, word)| lacks(word)).for_each(|&(at, _)| wanted[at] = true);
+            wanted
+        });
+        if lacking.is_none() {
+            self.broken |= found.iter().flatten().any(|score| !score.is_finite());
+            self.asked.clear();
+            for at in 0..self.words.len() {
+                let word = self.words[at] as usize;
+                for (&(lm, _), score) in self.recipe.racers.iter().zip(found[at * racers..].iter().flatten())
+                {
+                    if let Some(reading) = &mut self.sheet.readings[lm] {
+                        reading.values[word] = *score;
+                    }
                 }
+                self.learn(word);
+                let known = self.total(word, &|lm, _| self.value(lm, word));
+                self.part[word] =
+                    Part { known: true, upper: known, mean: known, variance: 0.0, seen: (0, 0) };
+                self.moved.push(word as u32);
+                self.heard.push(self.sheet.contexts[word][0]);
             }
-            self.learn(word);
-            let known = self.total(word, &|lm, _| self.value(lm, word));
-            self.part[word] = Part { known: true, upper: known, mean: known, variance: 0.0, seen: 0 };
+            self.words.clear();
         }
-        self.unknown.retain(|&word| !self.part[word as usize].known);
-        None
+        self.scratch.found = found;
+        lacking
     }
 
     /// Begins the next round; `false` when the winner is known.
     pub fn advance(&mut self) -> bool {
         self.estimate();
-        for word in 1..self.sheet.len() {
-            let before = self.sums[self.sheet.parent[word] as usize];
-            let part = self.part[word];
-            self.sums[word] = Sum {
-                upper: before.upper + part.upper,
-                mean: before.mean + part.mean,
-                variance: before.variance + part.variance,
-                next: if before.next != 0 || part.known { before.next } else { word as u32 },
-            };
-        }
+        self.sum();
         let finished = |&(_, end): &(f64, u32)| self.sums[end as usize].next == 0;
         let each = || self.fixed.iter().copied().zip(self.sheet.ends.iter().copied());
         let best = each().filter(finished).map(|(fixed, end)| fixed + self.sums[end as usize].mean);
         let best = best.fold(f64::NEG_INFINITY, f64::max);
         // What another order of summing could change.
         let tolerance = 1e-9 * (1.0 + best.abs());
-        let mut open: Vec<(f64, u32, (usize, u32))> = Vec::new();
+        let mut open = std::mem::take(&mut self.scratch.open);
+        open.clear();
         for (at, (fixed, end)) in each().enumerate() {
             let sum = self.sums[end as usize];
             let mut most = fixed + sum.upper;
@@ -189,18 +250,53 @@ impl Race {
                 open.push((expected.min(most), self.sheet.parent[sum.next as usize], (at, sum.next)));
             }
         }
-        open.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.2.cmp(&b.2)));
-        let mut ahead: Vec<u32> = Vec::with_capacity(self.width);
-        for (_, history, asked) in open {
+        open.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.2.cmp(&b.2)));
+        let Scratch { ahead, asked, round, .. } = &mut self.scratch;
+        ahead.clear();
+        for &(_, history, (at, word)) in &open {
             if !ahead.contains(&history) {
                 if ahead.len() == self.width {
                     break;
                 }
                 ahead.push(history);
             }
-            self.asked.push(asked);
+            let place = &mut asked[word as usize];
+            if place.0 != *round {
+                *place = (*round, self.words.len() as u32);
+                self.words.push(word);
+            }
+            self.asked.push((at, place.1));
         }
+        self.scratch.open = open;
         !self.asked.is_empty()
+    }
+
+    /// Makes the sums anew of words whose parts changed and of those that come after them.
+    fn sum(&mut self) {
+        let Scratch { stack, summed, round, .. } = &mut self.scratch;
+        *round += 1;
+        // Predecessors first: what has been made in this round is right.
+        self.moved.sort_unstable();
+        for &moved in &self.moved {
+            if summed[moved as usize] == *round {
+                continue;
+            }
+            stack.push(moved);
+            while let Some(word) = stack.pop() {
+                let at = word as usize;
+                let before = self.sums[self.sheet.parent[at] as usize];
+                let part = self.part[at];
+                self.sums[at] = Sum {
+                    upper: before.upper + part.upper,
+                    mean: before.mean + part.mean,
+                    variance: before.variance + part.variance,
+                    next: if before.next != 0 || part.known { before.next } else { word },
+                };
+                summed[at] = *round;
+                stack.extend(self.after.of(word));
+            }
+        }
+        self.moved.clear();
     }
 
     /// The first of the hypotheses with the greatest total, among those scored to their end.
@@ -233,9 +329,9 @@ impl Race {
         (0.0, 0, guide)
     }
 
-    /// The words that the round asks for.
+    /// The next word of each hypothesis that the round asks for.
     pub fn asked(&self) -> impl Iterator<Item = usize> + '_ {
-        self.asked.iter().map(|&(_, word)| word as usize)
+        self.asked.iter().map(|&(_, word)| self.words[word as usize] as usize)
     }
 
     fn value(&self, lm: usize, word: usize) -> f64 {
@@ -257,45 +353,67 @@ impl Race {
         }
     }
 
-    /// Estimates the unknown words anew that have more words alike than before.
+    /// Estimates the unknown words anew that have more words alike than before, or some that are more alike.
     fn estimate(&mut self) {
-        for at in 0..self.unknown.len() {
-            let word = self.unknown[at] as usize;
-            let contexts = &self.sheet.contexts[word];
-            let seen =
-                contexts.iter().map(|&context| self.alike.first().map_or(0, |a| a[context as usize].2)).sum();
-            if self.part[word].seen == seen {
-                continue;
+        let mut heard = std::mem::take(&mut self.heard);
+        heard.sort_unstable();
+        heard.dedup();
+        let mut means = std::mem::take(&mut self.scratch.means);
+        let mut deviations = std::mem::take(&mut self.scratch.deviations);
+        for &context in &heard {
+            for at in self.same.first[context as usize]..self.same.first[context as usize + 1] {
+                let word = self.same.members[at as usize];
+                if !self.part[word as usize].known
+                    && let Some(part) = self.estimated(word as usize, &mut means, &mut deviations)
+                {
+                    self.part[word as usize] = part;
+                    self.moved.push(word);
+                }
             }
-            let racers = self.recipe.racers.len();
-            let mut means = Vec::with_capacity(racers);
-            let mut deviations = Vec::with_capacity(racers);
-            for racer in 0..racers {
-                let (base, kind, guide) = self.expectation(racer, word);
-                let base = if kind == 0 { self.tail.intercept } else { base };
-                means.push((base + self.tail.slope[kind] * guide).min(0.0));
-                deviations.push(self.tail.deviation[kind]);
-            }
-            let place = |lm: usize| self.recipe.racers.iter().position(|&(racer, _)| racer == lm);
-            let at_mean = |lm: usize, _| place(lm).map_or_else(|| self.value(lm, word), |at| means[at]);
-            let mean = self.total(word, &at_mean);
-            let mut variance = 0.0;
-            for (racer, (&racer_mean, &deviation)) in means.iter().zip(&deviations).enumerate() {
-                // How much the total follows the racer, between where it is expected and a deviation above.
-                let above = |lm: usize, weight: f64| match place(lm) {
-                    Some(at) if at == racer => (racer_mean + deviation).min(0.0),
-                    _ => at_mean(lm, weight),
-                };
-                let moved = self.total(word, &above) - mean;
-                // Cut off at 0 it would say too little.
-                let cut = (racer_mean + deviation).min(0.0) - racer_mean;
-                let whole = if cut > 0.0 { moved * deviation / cut } else { 0.0 };
-                variance += whole * whole;
-            }
-            let part = &mut self.part[word];
-            let mean = if mean.is_finite() { mean.min(part.upper) } else { part.upper };
-            *part = Part { mean, variance, seen, ..*part };
         }
+        heard.clear();
+        (self.heard, self.scratch.means, self.scratch.deviations) = (heard, means, deviations);
+    }
+
+    /// What is expected of a word's part; `None` if that is what it was.
+    fn estimated(&self, word: usize, means: &mut Vec<f64>, deviations: &mut Vec<f64>) -> Option<Part> {
+        let racers = self.recipe.racers.len();
+        let old = self.part[word];
+        let contexts = self.sheet.contexts[word].iter().enumerate().rev();
+        let mut counts = self.alike.first().into_iter().flat_map(|alike| {
+            contexts.clone().map(|(order, &context)| (alike[context as usize].2, order + 1))
+        });
+        let seen = counts.find(|&(count, _)| count > 0).unwrap_or_default();
+        // Other racers may have other numbers of words alike.
+        if racers == 1 && old.seen == seen {
+            return None;
+        }
+        means.clear();
+        deviations.clear();
+        for racer in 0..racers {
+            let (base, kind, guide) = self.expectation(racer, word);
+            let base = if kind == 0 { self.tail.intercept } else { base };
+            means.push((base + self.tail.slope[kind] * guide).min(0.0));
+            deviations.push(self.tail.deviation[kind]);
+        }
+        let place = |lm: usize| self.recipe.racers.iter().position(|&(racer, _)| racer == lm);
+        let at_mean = |lm: usize, _| place(lm).map_or_else(|| self.value(lm, word), |at| means[at]);
+        let mean = self.total(word, &at_mean);
+        let mut variance = 0.0;
+        for (racer, (&racer_mean, &deviation)) in means.iter().zip(&*deviations).enumerate() {
+            // How much the total follows the racer, between where it is expected and a deviation above.
+            let above = |lm: usize, weight: f64| match place(lm) {
+                Some(at) if at == racer => (racer_mean + deviation).min(0.0),
+                _ => at_mean(lm, weight),
+            };
+            let moved = self.total(word, &above) - mean;
+            // Cut off at 0 it would say too little.
+            let cut = (racer_mean + deviation).min(0.0) - racer_mean;
+            let whole = if cut > 0.0 { moved * deviation / cut } else { 0.0 };
+            variance += whole * whole;
+        }
+        let mean = if mean.is_finite() { mean.min(old.upper) } else { old.upper };
+        Some(Part { mean, variance, seen, ..old })
     }
 
     /// A word's part of the total, with each model's score as `score` gives it (by model and its weight in

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
+
 use super::features::View;
 use crate::Utterance;
 use crate::lm::Scores;
@@ -69,9 +71,11 @@ impl Sheet {
         for reading in sheet.readings.iter_mut().flatten() {
             reading.add(0, true, ROOT, ROOT);
         }
-        let mut words: HashMap<&[u8], u32> = HashMap::new();
-        let mut nodes: HashMap<(u32, u32), u32> = HashMap::new();
-        let mut longer: HashMap<(u32, u32), u32> = HashMap::new();
+        // Seeded by chance: texts are others'.
+        let state = RandomState::default();
+        let mut words: HashMap<&[u8], u32, _> = HashMap::with_hasher(state.clone());
+        let mut nodes: HashMap<(u32, u32), u32, _> = HashMap::with_hasher(state.clone());
+        let mut longer: HashMap<(u32, u32), u32, _> = HashMap::with_hasher(state);
         let mut paths: Vec<Vec<u32>> = vec![Vec::new(); views.len()];
         for (at, hypothesis) in utterance.hypotheses.iter().enumerate() {
             let texts = markers.words(&hypothesis.bytes);
