@@ -8,7 +8,8 @@
 //! `pip install kenlm`), KenLM's module on the same model and text. `benches/compact.rs` has several such
 //! models beside each other.
 //!
-//! What KenLM's C++ took for ids and for text on another model and machine stands in `benches/compact.rs`.
+//! What KenLM's C++ takes for ids inside that module, `benches/peers/kenlm_sampled.py` finds out; what it took
+//! on another model and machine stands in `benches/compact.rs`.
 
 mod query;
 
@@ -208,12 +209,15 @@ fn large(bench: &mut Criterion<Processor>) {
     });
     group.bench_function("text to scores", |b| b.iter(|| query::from_text(&model, &text)));
     if let Some(python) = named("SECONDPASS_BENCH_PYTHON") {
-        group.bench_function("KenLM's module, text to scores", |b| {
-            b.iter_custom(|rounds| {
-                let each = query::peer(&python, &path, &file).expect("a Python with kenlm");
-                Duration::from_secs_f64(each * tokens as f64 * rounds as f64 / 1e9)
+        let modes = [("read into memory", "READ"), ("mapped, its default", "POPULATE_OR_READ")];
+        for (name, load) in modes {
+            group.bench_function(format!("KenLM's module, text to scores, {name}"), |b| {
+                b.iter_custom(|rounds| {
+                    let each = query::peer(&python, &path, &file, load).expect("a Python with kenlm");
+                    Duration::from_secs_f64(each * tokens as f64 * rounds as f64 / 1e9)
+                });
             });
-        });
+        }
     }
     group.finish();
 }

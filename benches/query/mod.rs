@@ -40,9 +40,10 @@ pub fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     line.split(|byte| matches!(byte, 9..=13 | 32)).filter(|word| !word.is_empty())
 }
 
-/// What KenLM's module takes: nanoseconds a token.
-pub fn peer(python: &Path, model: &Path, text: &Path) -> Option<f64> {
+/// What KenLM's module takes: nanoseconds a token. `load` is how it gets the model into memory: "READ", or
+/// its default "POPULATE_OR_READ", which maps the file and is slower.
+pub fn peer(python: &Path, model: &Path, text: &Path, load: &str) -> Option<f64> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers/kenlm_score.py");
-    let output = Command::new(python).arg(script).arg(model).arg(text).arg("1").output().ok()?;
+    let output = Command::new(python).arg(script).arg(model).arg(text).args(["1", load]).output().ok()?;
     String::from_utf8_lossy(&output.stdout).split(' ').next()?.parse().ok()
 }
