@@ -105,6 +105,8 @@ pub struct Worker {
     flights: Vec<Flight>,
     /// When the first utterance since the last step was taken.
     filling: Option<Instant>,
+    /// Hypotheses taken since then.
+    fresh: usize,
 }
 
 impl Rescorer {
@@ -124,7 +126,7 @@ impl Rescorer {
             scorer.remember(self.shared.cache_bytes);
             members.push(Member::new(scorer));
         }
-        Ok(Worker { shared: self.shared.clone(), members, flights: Vec::new(), filling: None })
+        Ok(Worker { shared: self.shared.clone(), members, flights: Vec::new(), filling: None, fresh: 0 })
     }
 
     /// The same models and weights, with so many threads inside a step ([`Builder::threads`]).
@@ -322,8 +324,14 @@ impl Worker {
         {
             return false;
         }
+        // A list just taken has one row ready, whatever it has after a step or two. To fill a step with such
+        // rows would need many lists, which then all grow, and keep their states, for as long as they wait.
+        // With deadlines, what waits outside is late.
+        let fresh = if self.shared.limits.step_time.is_none() { self.fresh } else { 0 };
         let demands = self.members.iter().map(|member| member.scorer.demand());
-        demands.filter(|demand| demand.wanted > 1).all(|Demand { ready, wanted }| ready < wanted)
+        demands
+            .filter(|demand| demand.wanted > 1)
+            .all(|Demand { ready, wanted }| ready < wanted && fresh < wanted)
     }
 
     /// Whether nothing is in flight.
@@ -334,6 +342,7 @@ impl Worker {
     /// Takes an utterance; [`Worker::step`] gives it back rescored.
     pub fn submit(&mut self, request: Request) {
         self.filling.get_or_insert_with(Instant::now);
+        self.fresh += request.utterance.hypotheses.len().max(1);
         let flight = Flight::start(request, &self.shared, &mut self.members, false);
         self.flights.push(flight);
     }
@@ -359,7 +368,7 @@ impl Worker {
 
     /// One step of every model.
     fn run(&mut self) -> Result<()> {
-        self.filling = None;
+        (self.filling, self.fresh) = (None, 0);
         self.members.iter_mut().try_for_each(|member| member.scorer.step())
     }
 

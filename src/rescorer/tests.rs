@@ -2,6 +2,7 @@
 //! carried states.
 
 mod best;
+mod intake;
 
 use std::sync::Arc;
 use std::task::Poll;

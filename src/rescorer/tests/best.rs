@@ -13,7 +13,7 @@ struct Net {
     fault: Option<(u32, f32)>,
 }
 
-struct NetModel {
+pub(super) struct NetModel {
     spec: Spec,
     /// After this token it answers with that number; if it is 0, it fails.
     fault: Option<(u32, f32)>,
@@ -87,7 +87,7 @@ impl StepKernel for Net {
     }
 }
 
-fn net(words: bool) -> Arc<NetModel> {
+pub(super) fn net(words: bool) -> Arc<NetModel> {
     Arc::new(NetModel { spec: table(words).spec, fault: None })
 }
 
