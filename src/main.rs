@@ -45,5 +45,5 @@ const VARIABLES: &[(&str, &str)] = &[
     // model may make copies of its weights for a moment, which would stay in the process. From this size on,
     // blocks go back to the system when they are freed.
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    ("MALLOC_MMAP_THRESHOLD_", "4194304"),
+    ("MALLOC_MMAP_THRESHOLD_", "1048576"),
 ];

@@ -114,6 +114,8 @@ pub struct Worker {
     filling: Option<Instant>,
     /// Steps since the exact models had one.
     waited: usize,
+    /// Hypotheses taken since then.
+    fresh: usize,
 }
 
 impl Rescorer {
@@ -137,7 +139,8 @@ impl Rescorer {
             let exact = lm.exact.as_ref().map(|(_, model)| scorer(model)).transpose()?;
             members.push(Member::new(scorer(&lm.model)?, exact));
         }
-        Ok(Worker { shared: self.shared.clone(), members, flights: Vec::new(), filling: None, waited: 0 })
+        let (flights, filling) = (Vec::new(), None);
+        Ok(Worker { shared: self.shared.clone(), members, flights, filling, fresh: 0, waited: 0 })
     }
 
     /// The same models and weights, with so many threads inside a step ([`Builder::threads`]).
@@ -340,9 +343,17 @@ impl Worker {
         {
             return false;
         }
+        // A list just taken has one row ready, whatever it has after a step or two. To fill a step with such
+        // rows would need many lists, which then all grow, and keep their states, for as long as they wait.
+        // With deadlines, what waits outside is late; where only winners are wanted, a list has few rows
+        // at any time.
+        let grows = self.shared.limits.step_time.is_none() && self.shared.best_only.is_none();
+        let fresh = if grows { self.fresh } else { 0 };
         let scorers = self.members.iter().flat_map(|member| member.exact.iter().chain([&member.scorer]));
         let demands = scorers.map(|scorer| scorer.demand());
-        demands.filter(|demand| demand.wanted > 1).all(|Demand { ready, wanted }| ready < wanted)
+        demands
+            .filter(|demand| demand.wanted > 1)
+            .all(|Demand { ready, wanted }| ready < wanted && fresh < wanted)
     }
 
     /// Whether nothing is in flight.
@@ -353,6 +364,7 @@ impl Worker {
     /// Takes an utterance; [`Worker::step`] gives it back rescored.
     pub fn submit(&mut self, request: Request) {
         self.filling.get_or_insert_with(Instant::now);
+        self.fresh += request.utterance.hypotheses.len().max(1);
         let flight = Flight::start(request, &self.shared, &mut self.members, false);
         self.flights.push(flight);
     }
@@ -379,7 +391,7 @@ impl Worker {
     /// One step of every model. An exact one has few rows of each utterance: it waits for more of them as
     /// long as others have something to do.
     fn run(&mut self) -> Result<()> {
-        self.filling = None;
+        (self.filling, self.fresh) = (None, 0);
         let busy = self.members.iter().any(|member| member.scorer.demand().ready > 0);
         self.waited += 1;
         let due = !busy || self.waited >= PATIENCE || self.shared.limits.step_time.is_some();

@@ -48,7 +48,9 @@ impl BestArgs {
                 return Err(Error::config("--confirm: expected a distance of totals, from 0 on"));
             }
             Some(margin) if margin > 0.0 && !inexact => {
-                return Err(Error::config("--confirm is about --precision and --output-rank: exact scores need none"));
+                return Err(Error::config(
+                    "--confirm is about --precision and --output-rank: exact scores need none",
+                ));
             }
             Some(margin) => config.confirm = Some(margin).filter(|&margin| margin > 0.0),
             None => return Ok(config),

@@ -1,7 +1,8 @@
 //! One decision against another over the utterances that weights were learnt on.
 
+use super::problem::Problem;
 use super::significance::{Comparison, FEWEST, Sample, group};
-use super::tune::{Problem, RUNS, Tuner};
+use super::tune::{RUNS, Tuner};
 
 impl Tuner {
     /// Compares two decisions by the errors that each makes in every utterance, in the order in which
@@ -18,7 +19,7 @@ impl Tuner {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tune::Feature;
+    use super::super::problem::Feature;
     use super::*;
 
     #[test]

@@ -7,11 +7,14 @@ pub mod bleu;
 pub mod changes;
 pub mod confidence;
 mod decision;
+mod envelope;
+mod lists;
 mod loss;
 pub mod matched_pairs;
 pub mod mixture;
 pub mod normalise;
 pub mod oracle;
+pub mod problem;
 mod random;
 pub mod report;
 mod search;
@@ -26,8 +29,9 @@ pub use loss::Measured;
 pub use matched_pairs::MatchedPairs;
 pub use normalise::Normaliser;
 pub use oracle::Oracle;
+pub use problem::{Feature, Measure, Problem};
 pub use significance::{Bootstrap, Comparison, Estimate, Sample};
-pub use tune::{Feature, Measure, Problem, Tuned, Tuner, Verdict};
+pub use tune::{Tuned, Tuner, Verdict};
 pub use wer::{Counts, Edit, Scorer, Tally};
 
 #[cfg(test)]

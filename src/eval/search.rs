@@ -7,22 +7,10 @@
 
 use std::ops::Range;
 
-use super::loss::{Losses, Sum};
+use super::envelope::upper_envelope;
+use super::lists::Lists;
+use super::loss::Sum;
 use super::random::Random;
-use crate::combine::deviation;
-
-/// Feature values and losses of lists, column by column: lists lie one after the other.
-#[derive(Debug, Clone)]
-pub(super) struct Lists {
-    /// One column for each feature.
-    pub(super) columns: Vec<Vec<f64>>,
-    /// What each hypothesis costs.
-    pub(super) losses: Losses,
-    /// What utterances without a list cost, whatever the weights.
-    pub(super) rest: Sum,
-    /// Where each list ends.
-    pub(super) ends: Vec<usize>,
-}
 
 /// What a weight may be.
 #[derive(Debug, Clone, Copy)]
@@ -48,47 +36,6 @@ pub(super) struct Search<'a> {
     /// For each free feature the hypotheses of each list by its value, rising: the order of the
     /// lines along its axis, which no weight changes.
     orders: Vec<Vec<u32>>,
-}
-
-impl Lists {
-    /// No lists, of so many features and this kind of loss.
-    pub(super) fn empty(features: usize, like: &Losses) -> Self {
-        let losses = Losses::none_like(like);
-        Self { columns: vec![Vec::new(); features], rest: losses.zero(), losses, ends: Vec::new() }
-    }
-
-    /// The ranges of the lists' hypotheses.
-    pub(super) fn ranges(&self) -> impl Iterator<Item = Range<usize>> + '_ {
-        let starts = std::iter::once(0).chain(self.ends.iter().copied());
-        starts.zip(&self.ends).map(|(start, &end)| start..end)
-    }
-
-    /// Weighted sums, added up in the order of the features.
-    pub(super) fn totals(&self, weights: &[f64]) -> Vec<f64> {
-        let mut totals = vec![0.0; self.losses.len()];
-        for (column, &weight) in self.columns.iter().zip(weights).filter(|(_, w)| **w != 0.0) {
-            totals.iter_mut().zip(column).for_each(|(total, value)| *total += weight * value);
-        }
-        totals
-    }
-
-    /// The winner of each list: the best total, on a tie the first.
-    pub(super) fn winners<'a>(&'a self, totals: &'a [f64]) -> impl Iterator<Item = usize> + 'a {
-        self.ranges().map(|range| {
-            let mut best = range.start;
-            range.for_each(|i| best = if totals[i] > totals[best] { i } else { best });
-            best
-        })
-    }
-
-    /// Median over lists of the standard deviation of `values` within a list; lists of one
-    /// hypothesis do not count. The median, because one list with a stray score would decide a mean.
-    pub(super) fn spread(&self, values: &[f64]) -> f64 {
-        let mut spreads: Vec<f64> =
-            self.ranges().filter(|range| range.len() > 1).map(|range| deviation(&values[range])).collect();
-        spreads.sort_unstable_by(f64::total_cmp);
-        spreads.get(spreads.len() / 2).copied().unwrap_or(0.0)
-    }
 }
 
 impl<'a> Search<'a> {
@@ -307,55 +254,6 @@ impl<'a> Search<'a> {
     }
 }
 
-/// A line `total + x * slope` of the envelope.
-#[derive(Clone, Copy)]
-struct Line {
-    total: f64,
-    slope: f64,
-    /// Where it begins to be the highest.
-    start: f64,
-    /// Its hypothesis.
-    at: u32,
-}
-
-/// The lines `total + x * slope` that are highest somewhere, from left to right. `order` holds the
-/// hypotheses by rising slope.
-fn upper_envelope(totals: &[f64], slopes: &[f64], order: &[u32], envelope: &mut Vec<Line>) {
-    envelope.clear();
-    let mut lines = order.iter().map(|&at| {
-        let (total, slope) = (totals[at as usize], slopes[at as usize]);
-        Line { total, slope, start: f64::NEG_INFINITY, at }
-    });
-    // The last line of the envelope is kept apart: nearly every step asks for it.
-    let Some(mut top) = lines.next() else { return };
-    for mut line in lines {
-        loop {
-            if top.slope == line.slope {
-                // Parallel: the higher stays, of equal ones the first in the list.
-                if top.total > line.total || top.total == line.total && top.at < line.at {
-                    break;
-                }
-            } else {
-                let cross = (top.total - line.total) / (line.slope - top.slope);
-                if cross > top.start {
-                    envelope.push(top);
-                    line.start = cross;
-                    top = line;
-                    break;
-                }
-            }
-            match envelope.pop() {
-                Some(below) => top = below,
-                None => {
-                    top = line;
-                    break;
-                }
-            }
-        }
-    }
-    envelope.push(top);
-}
-
 /// The middle of the widest run of intervals within `slack` of the least loss, and the loss there. Where the middle is itself a crossing, with its ties, the middle of the interval beside it.
 fn widest(intervals: &[(f64, f64, u64)], slack: u64) -> Option<(f64, u64)> {
     let limit = intervals.iter().map(|i| i.2).min()? + slack;
@@ -372,7 +270,7 @@ fn widest(intervals: &[(f64, f64, u64)], slack: u64) -> Option<(f64, u64)> {
 #[cfg(test)]
 mod tests {
     use super::super::bleu::Bleu;
-    use super::super::loss::Measured;
+    use super::super::loss::{Losses, Measured};
     use super::*;
     use proptest::prelude::*;
 

@@ -90,8 +90,9 @@ pub(super) fn view(
     for hypothesis in &utterance.hypotheses {
         ids.clear();
         words.clear();
-        let (mut oov, mut ordinal, mut spans) = (0, 0, Vec::new());
         let texts = shared.markers.words(&hypothesis.bytes);
+        let (mut oov, mut ordinal) = (0, 0);
+        let mut spans = Vec::with_capacity(if spanned { texts.len() } else { 0 });
         if let Some(given) = hypothesis.ids.as_deref().filter(|_| given.is_some()) {
             let given = Given::read(given, &*spec.vocab).map_err(|what| told(hypothesis, lm, &what))?;
             if mixed && given.spans.len() != texts.len() {

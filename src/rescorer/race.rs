@@ -15,7 +15,7 @@
 //! has, sees what rescoring will do.
 
 use super::features::blend;
-use super::sheet::{ORDERS, Sheet};
+use super::sheet::Sheet;
 use super::tail::Tail;
 
 /// How the words' scores make a total.
@@ -52,13 +52,12 @@ pub(super) struct Race {
     alike: Vec<Vec<(f64, f64, u32)>>,
     /// By word, from the start of the sentence.
     sums: Vec<Sum>,
-    /// The words that follow each word.
-    after: Groups,
+    tree: Tree,
     /// The words of each context of order 0. Words alike in a longer one are among them.
     same: Groups,
     /// Contexts of order 0 whose words' scores came to be known since the last round.
     heard: Vec<u32>,
-    /// Words whose parts changed since the last round.
+    /// Places in the tree of words whose parts changed since the last round.
     moved: Vec<u32>,
     scratch: Scratch,
     /// Whether a score is not finite: the rules for such lists need every score.
@@ -72,7 +71,7 @@ struct Part {
     mean: f64,
     variance: f64,
     /// When it was last estimated: how many words alike there were, and how much alike.
-    seen: (u32, usize),
+    seen: (u32, u8),
 }
 
 #[derive(Clone, Copy, Default)]
@@ -89,10 +88,6 @@ struct Sum {
 struct Scratch {
     means: Vec<f64>,
     deviations: Vec<f64>,
-    /// Words whose sums are to be made anew.
-    stack: Vec<u32>,
-    /// By word: the round in which its sum was last made.
-    summed: Vec<u32>,
     /// By word: the round that last asked for it, and its place among those that it asked for.
     asked: Vec<(u32, u32)>,
     round: u32,
@@ -104,7 +99,35 @@ struct Scratch {
     found: Vec<Option<f64>>,
 }
 
-/// Numbers from 0, divided into groups.
+/// The words in an order in which all that come after a word, in whatever hypothesis, follow it at once.
+struct Tree {
+    order: Vec<u32>,
+    /// By word: its place in that order, and where those after it end.
+    span: Vec<(u32, u32)>,
+}
+
+impl Tree {
+    fn new(parent: &[u32]) -> Self {
+        let mut sizes = vec![1; parent.len()];
+        for word in (1..parent.len()).rev() {
+            sizes[parent[word] as usize] += sizes[word];
+        }
+        let (mut order, mut span) = (vec![0; parent.len()], vec![(0, 0); parent.len()]);
+        // Of each word, where the next of those after it goes.
+        let mut next = vec![1; parent.len()];
+        for word in 1..parent.len() {
+            let next_sibling = &mut next[parent[word] as usize];
+            let place = *next_sibling;
+            *next_sibling += sizes[word];
+            order[place as usize] = word as u32;
+            span[word] = (place, place + sizes[word]);
+            next[word] = place + 1;
+        }
+        Self { order, span }
+    }
+}
+
+/// Numbers from 1, divided into groups.
 struct Groups {
     /// Where each group begins among the members.
     first: Vec<u32>,
@@ -112,8 +135,8 @@ struct Groups {
 }
 
 impl Groups {
-    /// `of` gives the group of each number from `start` on.
-    fn new(start: u32, of: impl Iterator<Item = u32> + Clone, groups: usize) -> Self {
+    /// `of` gives the group of each number.
+    fn new(of: impl Iterator<Item = u32> + Clone, groups: usize) -> Self {
         let mut first = vec![0; groups + 1];
         of.clone().for_each(|group| first[group as usize + 1] += 1);
         for group in 0..groups {
@@ -121,7 +144,7 @@ impl Groups {
         }
         let mut place = first.clone();
         let mut members = vec![0; first[groups] as usize];
-        for (number, group) in (start..).zip(of) {
+        for (number, group) in (1..).zip(of) {
             let place = &mut place[group as usize];
             members[*place as usize] = number;
             *place += 1;
@@ -145,14 +168,14 @@ impl Race {
     ) -> Self {
         let words = sheet.len();
         let open = Part { known: false, upper: 0.0, mean: 0.0, variance: 0.0, seen: (u32::MAX, 0) };
-        let after = Groups::new(1, sheet.parent[1..].iter().copied(), words);
+        let same = Groups::new(sheet.contexts[1..].iter().map(|contexts| contexts[0]), sheet.distinct);
         let mut race = Self {
-            same: Groups::new(1, sheet.contexts[1..].iter().map(|contexts| contexts[0]), sheet.distinct),
             // The first round looks at everything.
-            heard: (0..sheet.distinct as u32).collect(),
-            moved: after.of(0).to_vec(),
-            after,
-            scratch: Scratch { summed: vec![0; words], asked: vec![(0, 0); words], ..Scratch::default() },
+            heard: (0..sheet.distinct as u32).filter(|&context| !same.of(context).is_empty()).collect(),
+            same,
+            moved: (1..words as u32).collect(),
+            tree: Tree::new(&sheet.parent),
+            scratch: Scratch { asked: vec![(0, 0); words], ..Scratch::default() },
             alike: vec![vec![(0.0, 0.0, 0); sheet.distinct]; recipe.racers.len()],
             part: vec![open; words],
             words: Vec::new(),
@@ -171,7 +194,7 @@ impl Race {
         for word in 1..words {
             // The most that a racer's score can do: 0 where it counts for the total, else nothing at all.
             race.part[word].upper =
-                race.total(word, &|_, weight| if weight < 0.0 { f64::NEG_INFINITY } else { 0.0 });
+                race.total(word, |_, weight| if weight < 0.0 { f64::NEG_INFINITY } else { 0.0 });
         }
         race
     }
@@ -213,10 +236,10 @@ impl Race {
                     }
                 }
                 self.learn(word);
-                let known = self.total(word, &|lm, _| self.value(lm, word));
+                let known = self.total(word, |lm, _| self.value(lm, word));
                 self.part[word] =
                     Part { known: true, upper: known, mean: known, variance: 0.0, seen: (0, 0) };
-                self.moved.push(word as u32);
+                self.moved.push(self.tree.span[word].0);
                 self.heard.push(self.sheet.contexts[word][0]);
             }
             self.words.clear();
@@ -229,6 +252,7 @@ impl Race {
     pub fn advance(&mut self) -> bool {
         self.estimate();
         self.sum();
+        self.scratch.round += 1;
         let finished = |&(_, end): &(f64, u32)| self.sums[end as usize].next == 0;
         let each = || self.fixed.iter().copied().zip(self.sheet.ends.iter().copied());
         let best = each().filter(finished).map(|(fixed, end)| fixed + self.sums[end as usize].mean);
@@ -273,27 +297,22 @@ impl Race {
 
     /// Makes the sums anew of words whose parts changed and of those that come after them.
     fn sum(&mut self) {
-        let Scratch { stack, summed, round, .. } = &mut self.scratch;
-        *round += 1;
-        // Predecessors first: what has been made in this round is right.
         self.moved.sort_unstable();
-        for &moved in &self.moved {
-            if summed[moved as usize] == *round {
-                continue;
+        let mut end = 0;
+        for &place in &self.moved {
+            if place < end {
+                continue; // it came after another
             }
-            stack.push(moved);
-            while let Some(word) = stack.pop() {
-                let at = word as usize;
-                let before = self.sums[self.sheet.parent[at] as usize];
-                let part = self.part[at];
-                self.sums[at] = Sum {
+            end = self.tree.span[self.tree.order[place as usize] as usize].1;
+            for &word in &self.tree.order[place as usize..end as usize] {
+                let before = self.sums[self.sheet.parent[word as usize] as usize];
+                let part = &self.part[word as usize];
+                self.sums[word as usize] = Sum {
                     upper: before.upper + part.upper,
                     mean: before.mean + part.mean,
                     variance: before.variance + part.variance,
                     next: if before.next != 0 || part.known { before.next } else { word },
                 };
-                summed[at] = *round;
-                stack.extend(self.after.of(word));
             }
         }
         self.moved.clear();
@@ -319,14 +338,21 @@ impl Race {
     pub fn expectation(&self, racer: usize, word: usize) -> (f64, usize, f64) {
         let guide = self.recipe.guide.map_or(0.0, |lm| self.value(lm, word));
         let guide = if guide.is_finite() { guide } else { 0.0 };
-        for order in (0..ORDERS).rev() {
-            let (sum, guides, count) = self.alike[racer][self.sheet.contexts[word][order] as usize];
-            if count > 0 {
-                let count = f64::from(count);
-                return (sum / count, order + 1, guide - guides / count);
-            }
+        if let Some((kind, sum, guides, count)) = self.nearest(racer, word) {
+            let count = f64::from(count);
+            return (sum / count, kind, guide - guides / count);
         }
         (0.0, 0, guide)
+    }
+
+    /// Of the words heard so far that are most alike: how much so (from 1), sums of the racer's scores and the
+    /// guide's, and their number.
+    fn nearest(&self, racer: usize, word: usize) -> Option<(usize, f64, f64, u32)> {
+        let alike = self.alike.get(racer)?;
+        self.sheet.contexts[word].iter().enumerate().rev().find_map(|(order, &context)| {
+            let (sum, guides, count) = alike[context as usize];
+            (count > 0).then_some((order + 1, sum, guides, count))
+        })
     }
 
     /// The next word of each hypothesis that the round asks for.
@@ -366,8 +392,10 @@ impl Race {
                 if !self.part[word as usize].known
                     && let Some(part) = self.estimated(word as usize, &mut means, &mut deviations)
                 {
-                    self.part[word as usize] = part;
-                    self.moved.push(word);
+                    let old = std::mem::replace(&mut self.part[word as usize], part);
+                    if (old.mean, old.variance) != (part.mean, part.variance) {
+                        self.moved.push(self.tree.span[word as usize].0);
+                    }
                 }
             }
         }
@@ -379,11 +407,7 @@ impl Race {
     fn estimated(&self, word: usize, means: &mut Vec<f64>, deviations: &mut Vec<f64>) -> Option<Part> {
         let racers = self.recipe.racers.len();
         let old = self.part[word];
-        let contexts = self.sheet.contexts[word].iter().enumerate().rev();
-        let mut counts = self.alike.first().into_iter().flat_map(|alike| {
-            contexts.clone().map(|(order, &context)| (alike[context as usize].2, order + 1))
-        });
-        let seen = counts.find(|&(count, _)| count > 0).unwrap_or_default();
+        let seen = self.nearest(0, word).map_or((0, 0), |(kind, .., count)| (count, kind as u8));
         // Other racers may have other numbers of words alike.
         if racers == 1 && old.seen == seen {
             return None;
@@ -400,13 +424,15 @@ impl Race {
         let at_mean = |lm: usize, _| place(lm).map_or_else(|| self.value(lm, word), |at| means[at]);
         let mean = self.total(word, &at_mean);
         let mut variance = 0.0;
-        for (racer, (&racer_mean, &deviation)) in means.iter().zip(&*deviations).enumerate() {
+        // Without a margin nobody asks how sure that is.
+        let unsure = if self.margin.is_finite() { &means[..] } else { &[] };
+        for (racer, (&racer_mean, &deviation)) in unsure.iter().zip(&*deviations).enumerate() {
             // How much the total follows the racer, between where it is expected and a deviation above.
             let above = |lm: usize, weight: f64| match place(lm) {
                 Some(at) if at == racer => (racer_mean + deviation).min(0.0),
                 _ => at_mean(lm, weight),
             };
-            let moved = self.total(word, &above) - mean;
+            let moved = self.total(word, above) - mean;
             // Cut off at 0 it would say too little.
             let cut = (racer_mean + deviation).min(0.0) - racer_mean;
             let whole = if cut > 0.0 { moved * deviation / cut } else { 0.0 };
@@ -418,7 +444,7 @@ impl Race {
 
     /// A word's part of the total, with each model's score as `score` gives it (by model and its weight in
     /// the total) for racers, and as known for the others.
-    fn total(&self, word: usize, score: &dyn Fn(usize, f64) -> f64) -> f64 {
+    fn total(&self, word: usize, score: impl Fn(usize, f64) -> f64) -> f64 {
         let racer = |lm: usize| self.recipe.racers.iter().any(|&(racer, _)| racer == lm);
         let mut total = 0.0;
         for &(lm, weight) in &self.recipe.racers {

@@ -74,8 +74,10 @@ impl Sheet {
         // Seeded by chance: texts are others'.
         let state = RandomState::default();
         let mut words: HashMap<&[u8], u32, _> = HashMap::with_hasher(state.clone());
-        let mut nodes: HashMap<(u32, u32), u32, _> = HashMap::with_hasher(state.clone());
-        let mut longer: HashMap<(u32, u32), u32, _> = HashMap::with_hasher(state);
+        // Numbers by two others.
+        let mut nodes: HashMap<u64, u32, _> = HashMap::with_hasher(state.clone());
+        let mut longer: HashMap<u64, u32, _> = HashMap::with_hasher(state);
+        let pair = |first: u32, second: u32| u64::from(first) << 32 | u64::from(second);
         let mut paths: Vec<Vec<u32>> = vec![Vec::new(); views.len()];
         for (at, hypothesis) in utterance.hypotheses.iter().enumerate() {
             let texts = markers.words(&hypothesis.bytes);
@@ -99,7 +101,7 @@ impl Sheet {
                     *offset += view.map_or(0, |view| spans(view).0 as usize);
                 }
                 let fresh = sheet.parent.len() as u32;
-                let node = *nodes.entry((parent, word)).or_insert(fresh);
+                let node = *nodes.entry(pair(parent, word)).or_insert(fresh);
                 if node == fresh {
                     let before = sheet.contexts[parent as usize];
                     let mut contexts = [0; ORDERS];
@@ -107,7 +109,7 @@ impl Sheet {
                         let shorter = if order == 0 { u32::MAX } else { before[order - 1] };
                         // A context is the word after a shorter one; the two maps never share a number.
                         let number = sheet.distinct as u32;
-                        *context = *longer.entry((shorter, word)).or_insert(number);
+                        *context = *longer.entry(pair(shorter, word)).or_insert(number);
                         sheet.distinct = sheet.distinct.max(*context as usize + 1);
                     }
                     sheet.add(parent, contexts);

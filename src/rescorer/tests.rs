@@ -3,6 +3,7 @@
 
 mod best;
 mod confirm;
+mod intake;
 
 use std::sync::Arc;
 use std::task::Poll;

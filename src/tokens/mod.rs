@@ -11,6 +11,7 @@ mod charsmap;
 mod fit;
 mod huggingface;
 mod list;
+mod markers;
 mod normalise;
 mod numbers;
 mod prefixes;
@@ -24,7 +25,8 @@ pub use characters::Characters;
 pub use fit::Fit;
 pub use huggingface::HuggingFace;
 pub use list::{List, Specials};
-pub use normalise::{Case, Composition, Digits, MARKERS, Mapped, Markers, TextMap, is_unknown, split};
+pub use markers::{MARKERS, Markers, is_unknown, split};
+pub use normalise::{Case, Composition, Digits, Mapped, TextMap};
 pub use sentencepiece::Pieces;
 pub use symbols::Symbols;
 

@@ -1,7 +1,7 @@
-//! From a hypothesis to words, and from words to what one language model was trained on.
+//! From words to what one language model was trained on.
 //!
-//! [`Markers::words`] gives the words of a text as everybody counts them. Each language model
-//! then has a [`TextMap`], which turns one of these words into zero or more of its own
+//! [`Markers::words`](super::Markers::words) gives the words of a text as everybody counts them. Each
+//! language model then has a [`TextMap`], which turns one of these words into zero or more of its own
 //! ("Twenty-One," into "twenty-one"). Nothing here changes what is written out.
 //!
 //! Text is bytes: valid UTF-8 stretches are mapped by Unicode's rules, other bytes stay as they
@@ -13,7 +13,6 @@ use serde::Deserialize;
 use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 
 use super::numbers;
-use crate::{Error, Result};
 
 /// How words are mapped for one language model; the default changes nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -78,19 +77,6 @@ pub enum Composition {
 pub struct Mapped {
     bytes: Vec<u8>,
     ends: Vec<usize>,
-}
-
-/// Which tokens of a hypothesis are no words: sentence marks, pauses, noises. They are scored
-/// and counted by none.
-///
-/// In a configuration: `"default"`, `"none"`, or a list of further markers.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "Spelling")]
-pub struct Markers {
-    exact: Vec<Vec<u8>>,
-    /// First bytes of these, lower case, each once.
-    starts: Vec<u8>,
-    brackets: bool,
 }
 
 impl TextMap {
@@ -185,108 +171,6 @@ impl Mapped {
     fn push(&mut self, word: &[u8]) {
         self.bytes.extend_from_slice(word);
         self.ends.push(self.bytes.len());
-    }
-}
-
-impl Default for Markers {
-    /// [`MARKERS`] in any letter case, and everything in square brackets (`[NOISE]`,
-    /// `[laughter]`). The unknown word (`<unk>`, `[unk]`) is a word.
-    fn default() -> Self {
-        MARKERS.iter().fold(Self { brackets: true, ..Self::none() }, |markers, &marker| markers.and(marker))
-    }
-}
-
-impl Markers {
-    /// No markers: every token is a word.
-    pub fn none() -> Self {
-        Self { exact: Vec::new(), starts: Vec::new(), brackets: false }
-    }
-
-    /// One more marker.
-    #[must_use]
-    pub fn and(mut self, marker: impl Into<Vec<u8>>) -> Self {
-        let marker = marker.into();
-        let first = marker.first().map(u8::to_ascii_lowercase);
-        self.starts.extend(first.filter(|first| !self.starts.contains(first)));
-        self.exact.push(marker);
-        self
-    }
-
-    /// Whether a token is a marker and no word.
-    pub fn contains(&self, token: &[u8]) -> bool {
-        let bracketed = self.brackets && matches!(token, [b'[', _, .., b']']) && !is_unknown(token);
-        // Nearly every word differs in its first letter from all of them: it is asked of each word of each
-        // hypothesis, and a look at the length of every marker would cost more than spelling the word.
-        let first = token.first().map(u8::to_ascii_lowercase);
-        let alike = |marker: &Vec<u8>| marker.eq_ignore_ascii_case(token);
-        bracketed || (first.is_some_and(|first| self.starts.contains(&first)) && self.exact.iter().any(alike))
-    }
-
-    /// The words of a text: split at ASCII white space, without markers. This is what `words`
-    /// counts.
-    pub fn words<'a>(&self, text: &'a [u8]) -> Vec<&'a [u8]> {
-        split(text).filter(|token| !self.contains(token)).collect()
-    }
-
-    /// How many words a text has: as many as [`Markers::words`] gives.
-    pub fn count(&self, text: &[u8]) -> usize {
-        split(text).filter(|token| !self.contains(token)).count()
-    }
-}
-
-/// The tokens of a text: split at ASCII white space, the vertical tab included.
-pub fn split(text: &[u8]) -> impl Iterator<Item = &[u8]> {
-    text.split(|byte| matches!(byte, b' ' | b'\t'..=b'\r')).filter(|token| !token.is_empty())
-}
-
-/// Whether a token is the unknown word as recognisers spell it.
-pub fn is_unknown(token: &[u8]) -> bool {
-    token.eq_ignore_ascii_case(b"<unk>") || token.eq_ignore_ascii_case(b"[unk]")
-}
-
-/// Sentence marks and pauses of the systems whose lists we read: SRILM, Kaldi, HTK, Sphinx,
-/// ESPnet and icefall.
-pub const MARKERS: [&str; 18] = [
-    "<s>",
-    "</s>",
-    "<sos>",
-    "<eos>",
-    "<bos>",
-    "<sos/eos>",
-    "<eps>",
-    "<blk>",
-    "<blank>",
-    "<pad>",
-    "<sil>",
-    "!SIL",
-    "!NULL",
-    "!ENTER",
-    "!EXIT",
-    "-pau-",
-    "<noise>",
-    "<spoken_noise>",
-];
-
-/// A configuration's `markers`.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Spelling {
-    Name(String),
-    More(Vec<String>),
-}
-
-impl TryFrom<Spelling> for Markers {
-    type Error = Error;
-
-    fn try_from(spelling: Spelling) -> Result<Self> {
-        match spelling {
-            Spelling::Name(name) if name == "default" => Ok(Self::default()),
-            Spelling::Name(name) if name == "none" => Ok(Self::none()),
-            Spelling::Name(name) => Err(Error::config(format!(
-                "unknown markers {name:?}: give \"default\", \"none\" or a list of further markers"
-            ))),
-            Spelling::More(list) => Ok(list.into_iter().fold(Self::default(), Self::and)),
-        }
     }
 }
 
@@ -482,39 +366,12 @@ mod tests {
     }
 
     #[test]
-    fn markers_are_no_words() {
-        let markers = Markers::default();
-        let words = |markers: &Markers, text: &'static str| -> Vec<_> {
-            markers
-                .words(text.as_bytes())
-                .into_iter()
-                .map(|word| std::str::from_utf8(word).unwrap())
-                .collect()
-        };
-        assert_eq!(
-            words(&markers, "<s> a <SIL>\tcat [NOISE] <unk> [unk] sat\x0b-pau- []\r\n</s>"),
-            ["a", "cat", "<unk>", "[unk]", "sat", "[]"]
-        );
-        assert_eq!(words(&Markers::none(), "<s> [a]"), ["<s>", "[a]"]);
-        assert_eq!(words(&markers.and("hm"), "hm a Hm"), ["a"]);
-    }
-
-    #[test]
     fn options_as_written() {
         let map: TextMap =
             toml::from_str("case = \"lower\"\nstrip_punctuation = true\ndigits = \"spell\"").unwrap();
         assert_eq!((map.case, map.strip_punctuation, map.digits), (Case::Lower, true, Digits::Spell));
         let error = toml::from_str::<TextMap>("case = \"small\"").unwrap_err().to_string();
         assert!(["keep", "lower", "upper"].iter().all(|valid| error.contains(valid)), "{error}");
-
-        #[derive(Deserialize)]
-        struct Options {
-            markers: Markers,
-        }
-        let options = |text| toml::from_str::<Options>(text).map(|options| options.markers);
-        assert_eq!(options("markers = \"none\"").unwrap(), Markers::none());
-        assert_eq!(options("markers = [\"hm\"]").unwrap(), Markers::default().and("hm"));
-        assert!(options("markers = \"all\"").unwrap_err().to_string().contains("\"none\""));
     }
 
     proptest! {

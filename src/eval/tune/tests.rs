@@ -1,3 +1,5 @@
+use super::super::bleu::Bleu;
+use super::super::loss::Measured;
 use super::*;
 use proptest::prelude::*;
 

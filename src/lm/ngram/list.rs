@@ -57,6 +57,16 @@ impl List {
         }
     }
 
+    /// Makes room for so many words that have so many bytes together.
+    pub(crate) fn reserve(&mut self, words: usize, bytes: usize) {
+        self.bytes.reserve_exact(bytes);
+        self.ends.reserve_exact(words);
+        let slots = ((self.ends.len() + words) * 2).next_power_of_two();
+        if slots > self.slots.len() {
+            self.rehash(slots);
+        }
+    }
+
     /// The word of an id. `None` if there is no such id.
     pub(crate) fn word(&self, id: u32) -> Option<&[u8]> {
         let id = id as usize;
@@ -129,7 +139,7 @@ impl List {
             _ => {}
         }
         if self.ends.len() * 2 > self.slots.len() {
-            self.grow();
+            self.rehash(self.slots.len() * 2);
         }
         Some(id)
     }
@@ -150,8 +160,8 @@ impl List {
         }
     }
 
-    fn grow(&mut self) {
-        self.slots = vec![EMPTY; self.slots.len() * 2];
+    fn rehash(&mut self, slots: usize) {
+        self.slots = vec![EMPTY; slots];
         for id in 1..self.ends.len() as u32 {
             let word = self.word(id).unwrap_or_default();
             let key = self.key(word);

@@ -23,6 +23,13 @@ impl Words {
         Self(Source::List(List::new()))
     }
 
+    /// Makes room for so many words that have so many bytes together.
+    pub(crate) fn reserve(&mut self, words: usize, bytes: usize) {
+        if let Source::List(list) = &mut self.0 {
+            list.reserve(words, bytes);
+        }
+    }
+
     /// The id of a word; 0 for `<unk>`, `<UNK>` and every word the model does not list.
     pub fn id(&self, word: &[u8]) -> u32 {
         match &self.0 {

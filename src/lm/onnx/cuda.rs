@@ -13,7 +13,8 @@ use std::sync::{Mutex, PoisonError};
 use ort::ep::{self, ExecutionProvider};
 use prost::Message;
 
-use super::session::{self, Device, Plan};
+use super::device::Device;
+use super::session::{self, Plan};
 use super::{proto, runtime};
 use crate::{Error, Result};
 

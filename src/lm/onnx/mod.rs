@@ -12,6 +12,7 @@ mod bound;
 mod cell;
 pub mod cuda;
 mod cut;
+mod device;
 pub mod graph;
 pub mod head;
 pub mod install;
@@ -33,9 +34,9 @@ mod window;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+pub use device::Device;
 pub use kernel::OnnxKernel;
 pub use product::Precision;
-pub use session::Device;
 
 use self::bound::{Bound, BoundKernel};
 use self::cell::{CellKernel, Stack};

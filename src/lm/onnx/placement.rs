@@ -1,8 +1,9 @@
 //! Which parts of a model ONNX Runtime keeps on the processor when the rest runs on a GPU.
 
+use super::device::Device;
 use super::graph::{Graph, Walk, attribute};
 use super::proto;
-use super::session::{Device, Plan, Runner, Source};
+use super::session::{Plan, Runner, Source};
 
 /// The nodes that stay on the processor, as far as that can be told, one line each.
 pub(super) fn on_processor(graph: &Graph, source: &Source, plan: Plan) -> Vec<String> {

@@ -237,6 +237,9 @@ pub(super) fn words(bytes: &[u8], section: Section) -> Result<Words, String> {
         return Err(wrong());
     }
     let mut words = Words::new();
+    // `<unk>` is there.
+    let count = memchr::memchr_iter(0, text).count();
+    words.reserve(count - 1, text.len() - count - UNKNOWN.len());
     for word in list {
         if word.is_empty() || is_unk(word) || words.insert(word).is_none() {
             return Err(wrong());

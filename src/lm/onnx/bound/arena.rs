@@ -10,8 +10,9 @@ use ort::session::{IoBinding, Session};
 use ort::value::Tensor;
 use prost::Message;
 
+use super::super::device::Device;
 use super::super::graph::{Dtype, Edit, apply};
-use super::super::session::{Device, Plan, one_line, options};
+use super::super::session::{Plan, one_line, options};
 use super::super::signature::State;
 use super::super::{proto, runtime};
 use super::graph::{arena, kept, places};

@@ -97,14 +97,15 @@ pub fn pack(
 }
 
 /// What the first layer's table may take. A session of ONNX Runtime would hold the weights once and half
-/// of them again; here all workers share them, so that there is room beside.
+/// of them again; here all workers share them, so that there is room beside. Tokens that come early are
+/// those that come often: four times the room for each further worker made a file of lists no faster.
 fn room(graph: &Graph, twice: bool) -> Room {
     let external = graph.external.iter().filter_map(|part| u64::try_from(part.length?).ok());
     let stored = usize::try_from(graph.bytes + external.sum::<u64>()).unwrap_or(usize::MAX);
     let numbers = usize::try_from(graph.parameters().saturating_mul(4)).unwrap_or(usize::MAX);
     // In fewer bits, or with previews, the output layer is there twice.
     let first = if twice { stored / 4 } else { stored / 2 };
-    Room { first, further: stored.max(numbers) }
+    Room { first, further: stored.max(numbers) / 4 }
 }
 
 /// Rows of the embedding, which may have more than there are tokens.

@@ -8,6 +8,7 @@ mod foreign;
 mod numbers;
 mod own;
 mod sidecar;
+mod states;
 #[cfg(test)]
 mod tests;
 
