@@ -59,7 +59,9 @@ fn main() {
                 times.push(time / tokens as f64 * 1e9);
             }
             let theirs = python.as_ref().filter(|_| subject.model.info().kind.starts_with("KenLM"));
-            if let Some(nanoseconds) = theirs.and_then(|python| peer(python.as_ref(), &subject.path, text, "READ")) {
+            if let Some(nanoseconds) =
+                theirs.and_then(|python| peer(python.as_ref(), &subject.path, text, "READ"))
+            {
                 subject.times[3].push(nanoseconds);
             }
         }
