@@ -7,7 +7,7 @@ use std::ops::Deref;
 
 use memmap2::Mmap;
 
-use super::memory::{LARGE, Memory};
+use super::memory::{LARGE, large};
 
 /// How a file that can be used as it lies on disk comes into memory.
 #[derive(Debug, Clone, Copy, Default)]
@@ -29,7 +29,7 @@ pub(crate) struct Bytes(Source);
 
 enum Source {
     Small(Vec<u8>),
-    Large(Memory),
+    /// Anonymous memory or a file's.
     Mapped(Mmap),
 }
 
@@ -77,9 +77,9 @@ impl Bytes {
             file.take(size).read_to_end(&mut bytes)?;
             return Ok(bytes.into());
         }
-        let mut memory = Memory::zeroed(length)?;
+        let mut memory = large(length)?;
         file.read_exact(&mut memory)?;
-        Ok(Self(Source::Large(memory)))
+        Ok(Self(Source::Mapped(memory.make_read_only()?)))
     }
 
     #[allow(unsafe_code)]
@@ -104,7 +104,6 @@ impl Deref for Bytes {
     fn deref(&self) -> &[u8] {
         match &self.0 {
             Source::Small(bytes) => bytes,
-            Source::Large(memory) => memory,
             Source::Mapped(map) => map,
         }
     }

@@ -13,7 +13,7 @@ pub(crate) struct Memory(Source);
 
 enum Source {
     Small(Vec<u8>),
-    Large { map: MmapMut, length: usize },
+    Large(MmapMut),
 }
 
 impl Memory {
@@ -22,17 +22,24 @@ impl Memory {
     /// # Errors
     /// If there is too little memory.
     pub(crate) fn zeroed(length: usize) -> io::Result<Self> {
-        if length < LARGE {
-            return Ok(Self(Source::Small(vec![0; length])));
-        }
-        // Maps of whole huge pages are put where huge pages can be.
-        let whole = length.checked_next_multiple_of(HUGE_PAGE).ok_or(ErrorKind::OutOfMemory)?;
-        let map = MmapMut::map_anon(whole)?;
-        // An advice: where the system cannot follow it, reads are slower.
-        #[cfg(target_os = "linux")]
-        let _ = map.advise(memmap2::Advice::HugePage);
-        Ok(Self(Source::Large { map, length }))
+        let small = length < LARGE;
+        Ok(Self(if small { Source::Small(vec![0; length]) } else { Source::Large(large(length)?) }))
     }
+}
+
+/// The same for those who want the map itself: at least [`LARGE`].
+///
+/// # Errors
+/// If there is too little memory.
+pub(crate) fn large(length: usize) -> io::Result<MmapMut> {
+    if length > isize::MAX as usize {
+        return Err(ErrorKind::OutOfMemory.into());
+    }
+    let map = MmapMut::map_anon(length)?;
+    // An advice: where the system cannot follow it, reads are slower.
+    #[cfg(target_os = "linux")]
+    let _ = map.advise(memmap2::Advice::HugePage);
+    Ok(map)
 }
 
 impl From<Vec<u8>> for Memory {
@@ -47,7 +54,7 @@ impl Deref for Memory {
     fn deref(&self) -> &[u8] {
         match &self.0 {
             Source::Small(bytes) => bytes,
-            Source::Large { map, length } => &map[..*length],
+            Source::Large(map) => map,
         }
     }
 }
@@ -56,7 +63,7 @@ impl DerefMut for Memory {
     fn deref_mut(&mut self) -> &mut [u8] {
         match &mut self.0 {
             Source::Small(bytes) => bytes,
-            Source::Large { map, length } => &mut map[..*length],
+            Source::Large(map) => map,
         }
     }
 }
@@ -64,16 +71,13 @@ impl DerefMut for Memory {
 /// From this size on, memory of its own is worth the system call.
 pub(crate) const LARGE: usize = 4 << 20;
 
-/// The size of most systems' huge pages.
-const HUGE_PAGE: usize = 2 << 20;
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn zeros_that_can_be_written_to() {
-        for length in [0, 1, LARGE - 1, LARGE, LARGE + 1, LARGE + HUGE_PAGE - 1] {
+        for length in [0, 1, LARGE - 1, LARGE, LARGE + 1, 2 * LARGE - 1] {
             let mut memory = Memory::zeroed(length).unwrap();
             assert_eq!(memory.len(), length);
             assert!(memory.iter().all(|&byte| byte == 0));
@@ -84,12 +88,11 @@ mod tests {
 
     #[test]
     fn too_much_is_an_error() {
-        for length in [usize::MAX, usize::MAX - HUGE_PAGE, 1 << 62] {
+        for length in [usize::MAX, usize::MAX - LARGE, 1 << 62] {
             assert!(Memory::zeroed(length).is_err());
         }
     }
 
-    /// Of a mapping that begins in the middle of a huge page, the first and the last are small ones.
     #[test]
     #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
     fn large_memory_is_on_huge_pages_where_there_are_some() {

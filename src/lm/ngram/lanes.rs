@@ -105,8 +105,7 @@ struct Lane<'a, P> {
     index: usize,
     words: &'a [u32],
     at: usize,
-    /// The state before the current word, and room for the one after it: they take turns, as copying
-    /// them takes longer than a look.
+    /// The state before the current word, and room for the one after it: they take turns and are not copied.
     states: [State; 2],
     /// Whether the second is the one before the current word.
     swapped: bool,
