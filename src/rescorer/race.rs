@@ -422,7 +422,7 @@ impl Race {
         }
         let place = |lm: usize| self.recipe.racers.iter().position(|&(racer, _)| racer == lm);
         let at_mean = |lm: usize, _| place(lm).map_or_else(|| self.value(lm, word), |at| means[at]);
-        let mean = self.total(word, &at_mean);
+        let mean = self.total(word, at_mean);
         let mut variance = 0.0;
         // Without a margin nobody asks how sure that is.
         let unsure = if self.margin.is_finite() { &means[..] } else { &[] };

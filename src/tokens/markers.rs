@@ -99,7 +99,7 @@ fn until_space(text: &[u8]) -> usize {
     while let Some(&next) = text[at..].first_chunk::<8>() {
         let next = u64::from_le_bytes(next);
         // The highest bit of each byte up to the space, and of some above the lowest such.
-        let low = next.wrapping_sub(ONES * 0x21) & !next & ONES * 0x80;
+        let low = next.wrapping_sub(ONES * 0x21) & !next & (ONES * 0x80);
         let clear = (low.trailing_zeros() / 8) as usize;
         at += clear;
         if clear < 8 {
