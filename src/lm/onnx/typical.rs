@@ -45,9 +45,15 @@ pub(super) fn draw(kernel: &mut impl Shows, signature: &Signature) -> Result<Dra
         random ^= random << 17;
         (random >> 11) as f64 / (1u64 << 53) as f64
     };
-    for _ in 0..STEPS {
+    // Of a large vocabulary, a distribution lasts for some steps.
+    let lasts = 1 + size / 50_000;
+    let times = STEPS.div_ceil(lasts);
+    let nothing = vec![0; offsets.len()];
+    for step in 0..STEPS {
         let rows = Rows { tokens: &tokens, from: &states, to: &states };
-        kernel.run(rows, Wanted { tokens: &wanted, offsets: &offsets }, &mut out)?;
+        let fresh = step % lasts == 0;
+        let offsets = if fresh { &offsets } else { &nothing };
+        kernel.run(rows, Wanted { tokens: &wanted, offsets }, &mut out)?;
         states.iter().for_each(|&state| drawn.states.extend(kernel.shown(state)));
         for (logs, tokens) in out.chunks(size).zip(tokens.chunks_mut(TOGETHER as usize)) {
             let mut sum = 0.0;
@@ -56,7 +62,7 @@ pub(super) fn draw(kernel: &mut impl Shows, signature: &Signature) -> Result<Dra
                 .zip(&mut drawn.shares)
                 .map(|(ln, share)| {
                     let p = ln.exp();
-                    *share += p / (lenders * STEPS) as f32;
+                    *share += if fresh { p / (lenders * times) as f32 } else { 0.0 };
                     sum += f64::from(p);
                     sum
                 })

@@ -12,6 +12,8 @@
 //! In fewer bits only the sum over the vocabulary is approximate, in which the errors of thousands of logits
 //! average out. The logits that are wanted, one or two a history, are made again in f32, and take their
 //! rough twins' places in the sum, so that no probability is above 1.
+//!
+//! Of large vocabularies the sum may be made from previews of the logits instead, see [`preview`].
 
 mod basis;
 mod preview;

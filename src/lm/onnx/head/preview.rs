@@ -88,7 +88,7 @@ impl Preview {
         let mut likely: Vec<usize> = (0..tokens).collect();
         let share = |token: &usize| typical.shares.get(*token).copied().unwrap_or(0.0);
         likely.sort_by(|a, b| share(b).total_cmp(&share(a)).then(a.cmp(b)));
-        likely.truncate(LIKELY);
+        likely.truncate(LIKELY.max(tokens / 64));
         let of = |lane: usize| likely.get(lane).map_or(f32::NEG_INFINITY, |&token| centred[token]);
         let some = likely.len().div_ceil(PANEL);
         let seed = Matrix::pack(tiles, rank, some, |lane, k| likely.get(lane).map_or(0.0, |&t| weight(t, k)));
@@ -407,5 +407,6 @@ impl Memory {
 
 /// Tokens with a larger share of the sum get exact logits: about 100 of a trained model's.
 const SHARE: f64 = 1.0 / 1024.0;
-/// Tokens whose sum is a search's beginning.
+/// Tokens whose sum is a search's beginning, at least. Of large vocabularies more: where all tokens are as
+/// likely as each other, those before the sum is large enough would all be found.
 const LIKELY: usize = 128;
