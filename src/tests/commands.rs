@@ -44,6 +44,38 @@ fn score_agrees_with_an_independent_implementation() {
     }
 }
 
+/// Previewed logits move a score a little, by as much for any number of workers, and are refused with a reason.
+#[test]
+fn an_output_rank_is_near_an_independent_implementation_or_refused() {
+    let library = crate::runtime!("an_output_rank_is_near_an_independent_implementation_or_refused");
+    let dir = Dir::new();
+    let sentences = expected("wide-lstm");
+    let text: String =
+        sentences.iter().map(|s| s["text"].as_str().expect("a text").to_owned() + "\n").collect();
+    let score = |model: &str, rank: &str| {
+        let path = fixture(&format!("models/{model}/model.onnx"));
+        let score = dir.secondpass(["score", "--rnnlm"]).arg(&path).args(["--output-rank", rank]);
+        score.ort(library).stdin(text.clone())
+    };
+    let got = score("wide-lstm", "16").args(["--json", "-j2"]).run().code(0).json();
+    assert_eq!(got, score("wide-lstm", "16").args(["--json", "-j1"]).run().code(0).json());
+    let mut moved = false;
+    for (sentence, got) in sentences.iter().zip(&got) {
+        let tokens = sentence["log_probs"].as_array().expect("a list").len() as f64;
+        let total = sentence["total"].as_f64().expect("a number");
+        let ln = got["scores"]["rnnlm"].as_f64().expect("a number");
+        assert!((ln - total).abs() <= 0.03 * tokens, "{sentence}: {ln}");
+        moved |= (ln - total).abs() > 1e-5 * tokens;
+    }
+    assert!(moved, "nothing was previewed");
+    for (model, rank, why) in
+        [("tiny-lstm", "8", "tokens most would be exact"), ("wide-lstm", "40", "1 to 16")]
+    {
+        let error = score(model, rank).run().code(2).stderr;
+        assert!(error.contains(why), "{error}");
+    }
+}
+
 /// The command line on exports of other toolkits, through the vocabulary beside them.
 #[test]
 fn score_and_inspect_take_what_other_toolkits_export() {

@@ -39,9 +39,10 @@ const ONLY: [(&str, &[&str]); 3] = [
 ];
 
 /// Files that may contain `unsafe`.
-const UNSAFE: [&str; 7] = [
+const UNSAFE: [&str; 8] = [
     "src/lm/bytes.rs",
     "src/lm/onnx/product/tile.rs",
+    "src/lm/onnx/product/dots.rs",
     "src/lm/onnx/product/reduced/mod.rs",
     "src/lm/onnx/product/reduced/int8.rs",
     "src/lm/onnx/product/reduced/bf16.rs",

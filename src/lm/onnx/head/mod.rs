@@ -387,6 +387,4 @@ impl std::fmt::Debug for Head {
 }
 
 #[cfg(test)]
-mod preview_tests;
-#[cfg(test)]
 mod tests;

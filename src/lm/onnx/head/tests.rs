@@ -1,9 +1,11 @@
 //! The head against plain sums in f64.
 
+mod previews;
+
 use super::*;
 
 /// Numbers between -1 and 1 that look random (xorshift).
-pub fn numbers(count: usize, seed: u64) -> Vec<f32> {
+fn numbers(count: usize, seed: u64) -> Vec<f32> {
     let mut state = seed;
     let next = || {
         state ^= state << 13;
@@ -14,19 +16,19 @@ pub fn numbers(count: usize, seed: u64) -> Vec<f32> {
     std::iter::repeat_with(next).take(count).collect()
 }
 
-pub struct Layer {
-    pub width: usize,
-    pub vocabulary: usize,
-    pub weight: Vec<f32>,
-    pub bias: Vec<f32>,
+struct Layer {
+    width: usize,
+    vocabulary: usize,
+    weight: Vec<f32>,
+    bias: Vec<f32>,
 }
 
-pub fn starts(token: usize) -> bool {
+fn starts(token: usize) -> bool {
     token % 3 != 1
 }
 
 impl Layer {
-    pub fn new(width: usize, vocabulary: usize, spread: f32) -> Self {
+    fn new(width: usize, vocabulary: usize, spread: f32) -> Self {
         let scaled = |count, seed| numbers(count, seed).iter().map(|x| x * spread).collect();
         Self { width, vocabulary, weight: scaled(width * vocabulary, 7), bias: scaled(vocabulary, 8) }
     }
@@ -36,7 +38,7 @@ impl Layer {
         Head::pack_for(tiles, self.width, self.vocabulary, weight, |token| self.bias[token], starts)
     }
 
-    pub fn ln(&self, hidden: &[f32], token: u32) -> f64 {
+    fn ln(&self, hidden: &[f32], token: u32) -> f64 {
         let logits: Vec<f64> = (0..self.vocabulary)
             .map(|token| {
                 let weight = &self.weight[token * self.width..][..self.width];
@@ -58,7 +60,7 @@ impl Layer {
 }
 
 /// Between none and three wanted tokens a row, the mass of starts now and then.
-pub fn wants(rows: usize, vocabulary: usize) -> (Vec<u32>, Vec<u32>) {
+fn wants(rows: usize, vocabulary: usize) -> (Vec<u32>, Vec<u32>) {
     let (mut tokens, mut offsets) = (Vec::new(), vec![0]);
     for row in 0..rows {
         tokens.extend((0..row % 4).map(|at| ((row * 7919 + at * 104_729) % vocabulary) as u32));

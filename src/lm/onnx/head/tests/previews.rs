@@ -1,7 +1,6 @@
 //! Previews against plain sums in f64.
 
-use super::basis::{self, PROBES};
-use super::tests::{Layer, numbers, starts, wants};
+use super::super::basis::{self, PROBES};
 use super::*;
 
 const RANK: usize = 16;
