@@ -78,6 +78,7 @@ impl Whole {
     ///
     /// # Errors
     /// If the disk is full, or fails.
+    #[cfg(feature = "cli")]
     pub(crate) fn close(self) -> io::Result<()> {
         self.place(&[])
     }
