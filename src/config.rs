@@ -271,12 +271,9 @@ impl Config {
 
     /// The same models without rounding and previews, where some have them.
     pub fn in_f32(&self) -> Option<Self> {
+        let inexact = self.lm.iter().any(LmConfig::is_inexact);
         let mut config = Self { confirm: None, ..self.clone() };
-        let mut inexact = false;
-        for lm in &mut config.lm {
-            inexact |= lm.precision.take().is_some_and(|precision| precision != "f32");
-            inexact |= lm.output_rank.take().is_some();
-        }
+        config.lm.iter_mut().for_each(|lm| (lm.precision, lm.output_rank) = (None, None));
         inexact.then_some(config)
     }
 
@@ -325,6 +322,11 @@ impl LmConfig {
     pub fn kind(&self) -> Kind {
         let onnx = self.path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"));
         self.kind.unwrap_or(if onnx { Kind::Neural } else { Kind::Ngram })
+    }
+
+    /// Whether its scores are to be a little off.
+    pub fn is_inexact(&self) -> bool {
+        self.precision.as_ref().is_some_and(|precision| precision != "f32") || self.output_rank.is_some()
     }
 
     /// The model; with `confirm`, also the one with exact scores, where its own are not.

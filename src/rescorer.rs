@@ -112,7 +112,7 @@ pub struct Worker {
     flights: Vec<Flight>,
     /// When the first utterance since the last step was taken.
     filling: Option<Instant>,
-    /// Steps since the exact models had one.
+    /// Steps since all exact models had one.
     waited: usize,
     /// Hypotheses taken since then.
     fresh: usize,
@@ -395,13 +395,15 @@ impl Worker {
         let busy = self.members.iter().any(|member| member.scorer.demand().ready > 0);
         self.waited += 1;
         let due = !busy || self.waited >= PATIENCE || self.shared.limits.step_time.is_some();
+        if due {
+            self.waited = 0;
+        }
         for member in &mut self.members {
             member.scorer.step()?;
             let Some(exact) = &mut member.exact else { continue };
             let Demand { ready, wanted } = exact.demand();
             if due || 2 * ready >= wanted {
                 exact.step()?;
-                self.waited = 0;
             }
         }
         Ok(())

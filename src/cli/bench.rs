@@ -246,7 +246,7 @@ fn memory_bound(config: &Config, jobs: usize, utterances: &[Utterance]) -> u64 {
         // N-gram models are shared by all workers.
         let sessions = if lm.kind() == Kind::Neural { jobs as u64 } else { 1 };
         // What confirms winners is another model.
-        let exact = config.confirm.is_some() && lm.precision.as_ref().is_some_and(|bits| bits != "f32");
+        let exact = config.confirm.is_some() && lm.is_inexact();
         std::iter::repeat_n((bytes, sessions), 1 + usize::from(exact))
     });
     let models = models.flatten();
@@ -255,4 +255,26 @@ fn memory_bound(config: &Config, jobs: usize, utterances: &[Utterance]) -> u64 {
     };
     let lists = utterances.iter().flat_map(|utterance| &utterance.hypotheses).map(held);
     memory::bound(models, lists.sum::<usize>() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::LmConfig;
+
+    #[test]
+    fn what_confirms_winners_is_counted_as_a_model() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.onnx");
+        std::fs::write(&path, vec![0; 10_000]).unwrap();
+        let bound = |confirm, precision: Option<&str>, output_rank| {
+            let precision = precision.map(str::to_owned);
+            let lm = LmConfig { path: path.clone(), precision, output_rank, ..LmConfig::default() };
+            memory_bound(&Config { lm: vec![lm], confirm, ..Config::default() }, 2, &[])
+        };
+        let once = bound(None, Some("int8"), None);
+        let twice = once + (once - (64 << 20));
+        assert_eq!((bound(Some(1.0), None, None), bound(Some(1.0), Some("f32"), None)), (once, once));
+        assert_eq!((bound(Some(1.0), Some("int8"), None), bound(Some(1.0), None, Some(64))), (twice, twice));
+    }
 }

@@ -228,16 +228,14 @@ impl ModelArgs {
         if !config.totals_as(&tuned) {
             config.forget_margins();
         }
-        // Where a file says how inexact its models are, its margin was learnt with that; less error is no harm.
+        // Where a file says how inexact its models are, its margin was learnt with that; exact ones do no harm.
+        let said = bits.iter().any(|of| of.precision.is_some() || of.output_rank.is_some());
+        let rounded = |lm: &LmConfig| (lm.precision.clone().filter(|bits| bits != "f32"), lm.output_rank);
         let other = |lm: &LmConfig| {
-            let said = |of: &&LmConfig| of.precision.is_some() || of.output_rank.is_some();
-            bits.iter().find(|of| of.name == lm.name).filter(said).is_some_and(|of| {
-                let fewer = |now: &String| now != "f32" && of.precision.as_ref() != Some(now);
-                lm.precision.as_ref().is_some_and(fewer)
-                    || lm.output_rank.is_some_and(|now| of.output_rank != Some(now))
-            })
+            let of = bits.iter().find(|of| of.name == lm.name).map(rounded);
+            lm.is_inexact() && rounded(lm) != of.unwrap_or_default()
         };
-        config.confirm_is_stale |= config.confirm.is_some() && config.lm.iter().any(other);
+        config.confirm_is_stale |= said && config.confirm.is_some() && config.lm.iter().any(other);
         Ok(config)
     }
 

@@ -232,6 +232,12 @@ impl Args {
                 "--resume cannot complete a compressed file; write it plain, compress it after",
             ));
         }
+        if self.resume && self.carry_over && decision == Decision::Mbr {
+            return Err(Error::config(
+                "--resume goes on from what is written first, which mbr chose, and --carry-over from the greatest total: \
+                 drop one, or add --consensus best",
+            ));
+        }
         Ok(StreamOptions {
             workers,
             nbest: Some(self.nbest).filter(|&nbest| nbest > 0),

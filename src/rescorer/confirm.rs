@@ -105,9 +105,10 @@ impl Flight {
         let totals: Vec<f64> = hypotheses.iter().map(|hypothesis| hypothesis.total).collect();
         let exact: Vec<bool> = hypotheses.iter().map(|hypothesis| known(hypothesis.rank)).collect();
         let mut next = contenders(&totals, &exact, margin);
-        // The same words have the same scores: what parts them is exact already.
-        if next.iter().all(|&at| hypotheses[at].bytes == hypotheses[next[0]].bytes) && !exact.contains(&true)
-        {
+        // The same words have the same scores: what parts them is exact already. Where a model reads token
+        // ids, these have to be the same.
+        let read = |at: usize| (&hypotheses[at].bytes, &hypotheses[at].ids);
+        if next.iter().all(|&at| read(at) == read(next[0])) && !exact.contains(&true) {
             next.clear();
         }
         // The conversation goes on from the winner, and from its exact state too.

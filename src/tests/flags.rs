@@ -83,6 +83,12 @@ fn resume_needs_a_plain_file() {
     }
     // The last of a flag and its negation counts.
     dir.rescore().args(["--resume", "--no-resume"]).run().code(0);
+    // What mbr writes first is not what the conversation went on from.
+    for (consensus, code) in [("mbr", 2), ("rover", 0), ("best", 0)] {
+        let arguments = ["--resume", "-oout", "--carry-over", "--consensus", consensus];
+        let output = dir.rescore().args(arguments).run().code(code);
+        assert_eq!(output.stderr.contains("which mbr chose"), code == 2, "{}", output.stderr);
+    }
 }
 
 #[test]

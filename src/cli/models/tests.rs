@@ -144,3 +144,43 @@ fn mixing_forgets_the_weights_that_members_had_in_a_sum() {
         assert!(error.contains("--interpolate linear"), "{error}");
     }
 }
+
+#[test]
+fn a_margin_holds_for_the_bits_that_it_was_learnt_with() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tuned.toml");
+    let path = path.to_str().unwrap();
+    let models = |bits: &str| {
+        let file = format!(
+            "confirm = 1.0\n[[lm]]\nname = \"a\"\npath = \"a.onnx\"\n{bits}[[lm]]\nname = \"b\"\npath = \"b.onnx\"\n"
+        );
+        std::fs::write(path, file).unwrap();
+    };
+    let stale = |flags: &[&str]| {
+        let config = parse(&[&["--config", path], flags].concat()).models.config().unwrap();
+        assert_eq!(config.confirm, Some(1.0));
+        config.confirm_is_stale
+    };
+    models("precision = \"int8\"\n");
+    for same in [&[][..], &["--precision", "a=int8"], &["--precision", "a=f32"], &["--precision", "f32"]] {
+        assert!(!stale(same), "{same:?}");
+    }
+    // The other model's scores were exact ones.
+    for other in ["a=bf16", "b=int8", "int8"] {
+        assert!(stale(&["--precision", other]), "{other}");
+    }
+    assert!(stale(&["--output-rank", "a=64"]) && stale(&["--output-rank", "b=64"]));
+    let with_weights = |flags: &[&str]| {
+        let given = ["--rnnlm", "a=a.onnx", "--rnnlm", "c=c.onnx", "--weights", path];
+        parse(&[&given[..], flags].concat()).models.config().unwrap().confirm_is_stale
+    };
+    assert!(!with_weights(&["--precision", "a=int8"]) && with_weights(&["--precision", "int8"]));
+    // Fewer directions in f32 may be off by less than all in int8.
+    models("precision = \"int8\"\noutput_rank = 64\n");
+    assert!(!with_weights(&["--precision", "a=int8", "--output-rank", "a=64"]));
+    assert!(with_weights(&["--precision", "a=int8"]) && with_weights(&["--output-rank", "a=64"]));
+    assert!(!with_weights(&[]));
+    // Who writes a margin by hand knows what for.
+    models("");
+    assert!(!stale(&["--precision", "int8"]));
+}

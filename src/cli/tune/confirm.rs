@@ -36,7 +36,9 @@ pub fn fit(
 /// Says what was found; gives the margin.
 pub fn report(fitted: Option<&ConfirmFit>, risk: f64, messages: &Messages) -> Option<f64> {
     let Some(fitted) = fitted else {
-        messages.say("confirm      nothing to confirm: no list can be ranked by the models");
+        messages.say(
+            "confirm      nothing to confirm: the models weigh nothing, or no list can be ranked by them",
+        );
         return None;
     };
     let ConfirmFit { margin, share, lists, unconfirmed, wrong, again } = fitted;

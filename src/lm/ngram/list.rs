@@ -57,8 +57,11 @@ impl List {
         }
     }
 
-    /// Makes room for so many words that have so many bytes together.
+    /// Makes room for so many words that have so many bytes together; for no more than can differ from each
+    /// other.
     pub(crate) fn reserve(&mut self, words: usize, bytes: usize) {
+        // A file that lies must not cost more than one that has so many words: all but the short have three bytes.
+        let words = words.min(SHORT + bytes / 3);
         self.bytes.reserve_exact(bytes);
         self.ends.reserve_exact(words);
         let slots = ((self.ends.len() + words) * 2).next_power_of_two();
@@ -200,3 +203,23 @@ pub(super) fn head(word: &[u8]) -> u64 {
 
 const NONE: u32 = u32::MAX;
 const EMPTY: Slot = Slot { head: 0, check: 0, id: NONE };
+/// Different words of one byte or two.
+const SHORT: usize = 256 + 256 * 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_room_is_made_for_words_that_cannot_be() {
+        let mut list = List::new();
+        list.reserve(usize::MAX, 30_000);
+        assert_eq!(list.slots.len(), 1 << 18);
+        // All words of two bytes have room, and longer ones.
+        for word in 0..76_000u32 {
+            let bytes = word.to_le_bytes();
+            list.insert(&bytes[..if word < 1 << 16 { 2 } else { 3 }]).unwrap();
+        }
+        assert_eq!((list.slots.len(), list.len()), (1 << 18, 76_001));
+    }
+}

@@ -352,7 +352,12 @@ impl Whole<'_> {
         let got = trial(&mut split, &self.signature).unwrap_or_default();
         match worst(&expected, &got, precision != Precision::F32 || rank.is_some()) {
             None => {
-                let why = "split off, its scores would not stay the same".to_owned();
+                let why = match rank {
+                    None => "split off, its scores would not stay the same".to_owned(),
+                    Some(_) => {
+                        format!("its scores would move by more than {ROUGH} a token, less at a higher rank")
+                    }
+                };
                 Ok((self.told(Cut::none(why)), Way::Whole(whole.into_runner())))
             }
             Some(worst) => {

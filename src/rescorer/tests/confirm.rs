@@ -246,3 +246,76 @@ fn what_cannot_confirm_is_refused() {
     let rescorer = one().exact("net", net(true)).build().unwrap();
     assert_eq!(rescorer.worker().unwrap().work().len(), 2);
 }
+
+/// Two hypotheses of the same words are rivals where a model reads token ids that differ.
+#[test]
+fn the_same_words_of_other_token_ids_are_rivals() {
+    let spell = |words: &[&str]| {
+        let mut ids = Vec::new();
+        for word in words {
+            assert_eq!(table(true).spec.vocab.encode(word.as_bytes(), &mut ids), Known::Yes, "{word}");
+        }
+        ids
+    };
+    let one = &list(&[("a cat", -1.0), ("a cat", -1.0)]);
+    let read = |builder: Builder, ids: [Vec<u32>; 2]| {
+        let mut utterance = utterances(one).remove(0);
+        utterance.vocabulary = Some(table(true).spec.vocab.hash());
+        for (hypothesis, ids) in utterance.hypotheses.iter_mut().zip(ids) {
+            hypothesis.ids = Some(ids.into());
+        }
+        let mut worker = builder.ids("net", None).build().unwrap().worker().unwrap();
+        worker.submit(Request { utterance, ..Request::default() });
+        let mut done = Vec::new();
+        while done.is_empty() {
+            worker.step(&mut done).unwrap();
+        }
+        done.remove(0)
+    };
+    let other = || [spell(&["a", "cat"]), spell(&["a", "cats"])];
+    let exact = read(builder_of(&SUM, net(true)), other());
+    let some = read(confirmed(&SUM, 0.3, 50.0), other());
+    assert_eq!((some.confirmed, first(&some), totals(&some)), (2, first(&exact), totals(&exact)));
+    let same = read(confirmed(&SUM, 0.3, 50.0), [spell(&["a", "cat"]), spell(&["a", "cat"])]);
+    assert_eq!(same.confirmed, 0);
+}
+
+/// A scorer that always has so many rows ready.
+struct Ready(usize, Arc<std::sync::atomic::AtomicUsize>);
+
+impl Scorer for Ready {
+    fn submit(&mut self, _: Job) -> Result<Slot> {
+        Err(Error::record("nothing is scored here"))
+    }
+    fn demand(&self) -> Demand {
+        Demand { ready: self.0, wanted: 10 }
+    }
+    fn step(&mut self) -> Result<()> {
+        self.1.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Ok(())
+    }
+    fn take(&mut self, _: Slot) -> Poll<Result<Scores>> {
+        Poll::Pending
+    }
+    fn cancel(&mut self, _: Slot) {}
+    fn carry(&mut self, _: Slot, _: u32) -> Result<Option<Carry>> {
+        Ok(None)
+    }
+    fn release(&mut self, _: Slot) {}
+    fn work(&self) -> crate::lm::Work {
+        crate::lm::Work::default()
+    }
+}
+
+/// An exact model with few rows has its turn, too, where another one has many all the time.
+#[test]
+fn no_exact_model_waits_for_long() {
+    let mut worker = confirmed(&SUM, 0.1, 1.0).build().unwrap().worker().unwrap();
+    let steps: Vec<_> = (0..4).map(|_| Arc::default()).collect();
+    let scorer = |ready: usize, at: usize| Box::new(Ready(ready, Arc::clone(&steps[at])));
+    worker.members =
+        vec![Member::new(scorer(9, 0), Some(scorer(5, 1))), Member::new(scorer(9, 2), Some(scorer(1, 3)))];
+    (0..12).for_each(|_| worker.run().unwrap());
+    let steps: Vec<_> = steps.iter().map(|steps| steps.load(std::sync::atomic::Ordering::Relaxed)).collect();
+    assert_eq!(steps, [12, 12, 12, 3]);
+}
