@@ -173,7 +173,7 @@ impl Problem {
         &self.features
     }
 
-    /// The loss of all utterances together when ranked with `weights`: errors, or as in [`Tuned`].
+    /// The loss of all utterances together when ranked with `weights`: errors, or as in [`Tuned`](super::Tuned).
     ///
     /// # Panics
     /// If there is not one weight for each feature.
@@ -195,7 +195,7 @@ impl Problem {
         sum.loss()
     }
 
-    /// Each feature's spread, as in [`Tuned::spreads`].
+    /// Each feature's spread, as in [`Tuned::spreads`](super::Tuned::spreads).
     pub fn spreads(&self) -> Vec<f64> {
         self.lists.columns.iter().map(|column| self.lists.spread(column)).collect()
     }

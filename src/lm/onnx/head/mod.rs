@@ -13,7 +13,7 @@
 //! average out. The logits that are wanted, one or two a history, are made again in f32, and take their
 //! rough twins' places in the sum, so that no probability is above 1.
 //!
-//! Of large vocabularies the sum may be made from previews of the logits instead, see [`preview`].
+//! Of large vocabularies the sum may be made from previews of the logits instead (`preview`).
 
 mod basis;
 mod preview;
