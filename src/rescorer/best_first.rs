@@ -1,4 +1,4 @@
-//! The race for the best path: hypotheses are scored in the order of their chance to win, and no further
+//! Best-first search for the best path (the race): hypotheses are scored in the order of their chance to win, and no further
 //! than they can.
 //!
 //! The n-gram and the first pass are known from the start. A word that the neural model has not scored
@@ -15,8 +15,8 @@
 //! has, sees what rescoring will do.
 
 use super::features::blend;
-use super::sheet::{ORDERS, Sheet};
 use super::tail::Tail;
+use super::word_trie::{ORDERS, WordTrie};
 
 /// How the words' scores make a total.
 #[derive(Debug, Clone, Default)]
@@ -32,8 +32,8 @@ pub(super) struct Recipe {
 }
 
 /// One list's race.
-pub(super) struct Race {
-    pub sheet: Sheet,
+pub(super) struct BestFirst {
+    pub words: WordTrie,
     recipe: Recipe,
     tail: Tail,
     margin: f64,
@@ -75,24 +75,24 @@ struct Sum {
     next: u32,
 }
 
-impl Race {
+impl BestFirst {
     pub fn new(
-        sheet: Sheet,
+        words: WordTrie,
         recipe: Recipe,
         fixed: Vec<f64>,
         margin: f64,
         width: usize,
         tail: &Tail,
     ) -> Self {
-        let words = sheet.len();
+        let count = words.len();
         let open = Part { known: false, upper: 0.0, mean: 0.0, variance: 0.0, seen: u32::MAX };
         let mut race = Self {
-            alike: vec![vec![(0.0, 0.0, 0); sheet.distinct]; recipe.racers.len()],
-            part: vec![open; words],
+            alike: vec![vec![(0.0, 0.0, 0); words.distinct]; recipe.racers.len()],
+            part: vec![open; count],
             asked: Vec::new(),
-            unknown: (1..words as u32).collect(),
-            sums: vec![Sum::default(); words],
-            sheet,
+            unknown: (1..count as u32).collect(),
+            sums: vec![Sum::default(); count],
+            words,
             recipe,
             tail: tail.clone(),
             margin,
@@ -102,7 +102,7 @@ impl Race {
             broken: false,
         };
         race.part[0].known = true;
-        for word in 1..words {
+        for word in 1..count {
             // The most that a racer's score can do: 0 where it counts for the total, else nothing at all.
             race.part[word].upper =
                 race.total(word, &|_, weight| if weight < 0.0 { f64::NEG_INFINITY } else { 0.0 });
@@ -120,12 +120,12 @@ impl Race {
     /// after another. Until then, which hypotheses are to be scored on.
     pub fn reveal(
         &mut self,
-        value: impl Fn(&Sheet, usize, usize, usize) -> Option<f64>,
+        value: impl Fn(&WordTrie, usize, usize, usize) -> Option<f64>,
     ) -> Option<Vec<bool>> {
         let scores = |&(_, word): &(usize, u32)| {
-            let (word, before) = (word as usize, self.sheet.parent[word as usize] as usize);
+            let (word, before) = (word as usize, self.words.parent[word as usize] as usize);
             let racers = self.recipe.racers.iter();
-            racers.map(|&(lm, _)| value(&self.sheet, lm, word, before)).collect::<Option<Vec<f64>>>()
+            racers.map(|&(lm, _)| value(&self.words, lm, word, before)).collect::<Option<Vec<f64>>>()
         };
         let found: Vec<_> = self.asked.iter().map(scores).collect();
         if found.contains(&None) {
@@ -144,7 +144,7 @@ impl Race {
                 continue; // another hypothesis has it too
             }
             for (&(lm, _), score) in self.recipe.racers.iter().zip(scores) {
-                if let Some(reading) = &mut self.sheet.readings[lm] {
+                if let Some(reading) = &mut self.words.readings[lm] {
                     reading.values[word] = score;
                 }
             }
@@ -159,8 +159,8 @@ impl Race {
     /// Begins the next round; `false` when the winner is known.
     pub fn advance(&mut self) -> bool {
         self.estimate();
-        for word in 1..self.sheet.len() {
-            let before = self.sums[self.sheet.parent[word] as usize];
+        for word in 1..self.words.len() {
+            let before = self.sums[self.words.parent[word] as usize];
             let part = self.part[word];
             self.sums[word] = Sum {
                 upper: before.upper + part.upper,
@@ -170,7 +170,7 @@ impl Race {
             };
         }
         let finished = |&(_, end): &(f64, u32)| self.sums[end as usize].next == 0;
-        let each = || self.fixed.iter().copied().zip(self.sheet.ends.iter().copied());
+        let each = || self.fixed.iter().copied().zip(self.words.ends.iter().copied());
         let best = each().filter(finished).map(|(fixed, end)| fixed + self.sums[end as usize].mean);
         let best = best.fold(f64::NEG_INFINITY, f64::max);
         // What another order of summing could change.
@@ -186,7 +186,7 @@ impl Race {
             // Only the exact score can settle a tie.
             if sum.next != 0 && (best == f64::NEG_INFINITY || most >= best - self.slack - tolerance) {
                 // One row answers for all words after a history.
-                open.push((expected.min(most), self.sheet.parent[sum.next as usize], (at, sum.next)));
+                open.push((expected.min(most), self.words.parent[sum.next as usize], (at, sum.next)));
             }
         }
         open.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.2.cmp(&b.2)));
@@ -205,8 +205,8 @@ impl Race {
 
     /// The first of the hypotheses with the greatest total, among those scored to their end.
     pub fn winner(&self) -> Option<usize> {
-        let total = |at: usize| self.fixed[at] + self.sums[self.sheet.ends[at] as usize].mean;
-        let finished = (0..self.fixed.len()).filter(|&at| self.sums[self.sheet.ends[at] as usize].next == 0);
+        let total = |at: usize| self.fixed[at] + self.sums[self.words.ends[at] as usize].mean;
+        let finished = (0..self.fixed.len()).filter(|&at| self.sums[self.words.ends[at] as usize].next == 0);
         finished.fold(None, |best, at| match best {
             Some(best) if total(best) >= total(at) => Some(best),
             _ => Some(at),
@@ -215,7 +215,7 @@ impl Race {
 
     /// Whether a hypothesis is scored to its end.
     pub fn finished(&self, hypothesis: usize) -> bool {
-        self.sums[self.sheet.ends[hypothesis] as usize].next == 0
+        self.sums[self.words.ends[hypothesis] as usize].next == 0
     }
 
     /// What is expected of a racer's score of a word, of which kind the expectation is, and what the guide
@@ -224,7 +224,7 @@ impl Race {
         let guide = self.recipe.guide.map_or(0.0, |lm| self.value(lm, word));
         let guide = if guide.is_finite() { guide } else { 0.0 };
         for order in (0..ORDERS).rev() {
-            let (sum, guides, count) = self.alike[racer][self.sheet.contexts[word][order] as usize];
+            let (sum, guides, count) = self.alike[racer][self.words.contexts[word][order] as usize];
             if count > 0 {
                 let count = f64::from(count);
                 return (sum / count, order + 1, guide - guides / count);
@@ -239,7 +239,7 @@ impl Race {
     }
 
     fn value(&self, lm: usize, word: usize) -> f64 {
-        self.sheet.readings[lm].as_ref().map_or(f64::NAN, |reading| reading.values[word])
+        self.words.readings[lm].as_ref().map_or(f64::NAN, |reading| reading.values[word])
     }
 
     /// Notes a word's scores for those that are alike.
@@ -249,7 +249,7 @@ impl Race {
         for at in 0..self.recipe.racers.len() {
             let value = self.value(self.recipe.racers[at].0, word);
             if value.is_finite() {
-                for context in self.sheet.contexts[word] {
+                for context in self.words.contexts[word] {
                     let alike = &mut self.alike[at][context as usize];
                     *alike = (alike.0 + value, alike.1 + guide, alike.2 + 1);
                 }
@@ -261,7 +261,7 @@ impl Race {
     fn estimate(&mut self) {
         for at in 0..self.unknown.len() {
             let word = self.unknown[at] as usize;
-            let contexts = &self.sheet.contexts[word];
+            let contexts = &self.words.contexts[word];
             let seen =
                 contexts.iter().map(|&context| self.alike.first().map_or(0, |a| a[context as usize].2)).sum();
             if self.part[word].seen == seen {
@@ -310,7 +310,7 @@ impl Race {
         }
         if self.recipe.mix_weight != 0.0 && !self.recipe.members.is_empty() {
             let members = self.recipe.members.iter().filter_map(|&(lm, lambda)| {
-                let reading = self.sheet.readings[lm].as_ref()?;
+                let reading = self.words.readings[lm].as_ref()?;
                 let ln = if racer(lm) { score(lm, self.recipe.mix_weight) } else { reading.values[word] };
                 Some((lambda, reading.tokens[word], reading.knows[word], ln))
             });
