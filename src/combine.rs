@@ -204,7 +204,7 @@ impl Combination {
     ///
     /// # Errors
     /// As [`Combination::rank`]; also if no hypothesis has every feature.
-    pub(crate) fn crown(
+    pub(crate) fn rank_scored(
         &self,
         utterance: &mut Utterance,
         formula: &Formula,

@@ -1,18 +1,18 @@
 //! [`Rescorer`]: models, weights and policies, immutable and shared. [`Worker`]: one thread's
 //! scratch. No I/O and no threads here.
 
+mod best_first;
 mod builder;
 mod confirm;
 mod confirm_fit;
 mod features;
 mod fit;
 mod flight;
-mod race;
 mod session;
-mod sheet;
 mod tail;
 #[cfg(test)]
 mod tests;
+mod word_trie;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,8 +22,8 @@ pub use confirm_fit::ConfirmFit;
 pub use fit::Fitted;
 pub use flight::{Finished, Request, WordScore};
 pub use session::Session;
-pub use sheet::Sheet;
 pub use tail::{BestOnly, Tail};
+pub use word_trie::WordTrie;
 
 use crate::combine::{Combination, Formula, MIX};
 use crate::formats::OwnNames;
@@ -31,8 +31,8 @@ use crate::lm::{Carry, Demand, LanguageModel, Limits, Work};
 use crate::nbest::{Name, Status, Utterance};
 use crate::tokens::{Markers, TextMap};
 use crate::{Error, Result};
+use best_first::Recipe;
 use flight::{Flight, Member};
-use race::Recipe;
 
 /// Models, weights and policies: made once, shared by all workers.
 ///
@@ -248,7 +248,7 @@ impl Shared {
     ///
     /// # Errors
     /// As for ranking: a weighted feature is missing.
-    fn recipe(&self, utterance: &Utterance, sheet: &Sheet) -> Result<Option<(Recipe, Vec<f64>)>> {
+    fn recipe(&self, utterance: &Utterance, words: &WordTrie) -> Result<Option<(Recipe, Vec<f64>)>> {
         let formula = self.combination.formula(utterance, &[]);
         if formula.first_pass_only || !self.combination.missing.is_empty() || utterance.hypotheses.is_empty()
         {
@@ -257,13 +257,13 @@ impl Shared {
         let weight =
             |name: &str| formula.terms.iter().filter(|term| *term.0 == *name).map(|term| term.1).sum::<f64>();
         let mixed = |at: usize| self.lambda[at].is_some();
-        let racing: Vec<usize> = (0..self.lms.len()).filter(|&at| sheet.races(at)).collect();
+        let racing: Vec<usize> = (0..self.lms.len()).filter(|&at| words.races(at)).collect();
         let racers: Vec<_> =
             racing.iter().map(|&at| (at, if mixed(at) { 0.0 } else { weight(&self.lms[at].name) })).collect();
         let mix_races = racing.iter().any(|&at| mixed(at));
         let members = self.lambda.iter().enumerate().filter_map(|(at, lambda)| Some((at, (*lambda)?)));
         let recipe = Recipe {
-            guide: (0..self.lms.len()).find(|&at| sheet.readings[at].is_some() && !racing.contains(&at)),
+            guide: (0..self.lms.len()).find(|&at| words.readings[at].is_some() && !racing.contains(&at)),
             members: if mix_races { members.collect() } else { Vec::new() },
             mix_weight: if mix_races { weight(MIX) } else { 0.0 },
             unk_penalty: self.unk_penalty,

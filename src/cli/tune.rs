@@ -118,7 +118,7 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
     }
     let rescorer = bare(&config)?.build()?;
     let workers = arguments.models.workers(arguments.jobs, &config, messages)?;
-    let sheets = features::score(&mut utterances, &rescorer, workers)?;
+    let tries = features::score(&mut utterances, &rescorer, workers)?;
     let names = arguments.names(&utterances, &rescorer)?;
     messages.say(&format!("{} lists; weighing {}", utterances.len(), names.join(", ")));
     let (problem, errors, skipped) =
@@ -157,7 +157,7 @@ pub fn run(arguments: &Args, messages: &Messages) -> Result<End> {
     if !config.lm.is_empty() {
         let (weighted, scoring) = (|config: &Config| arguments.models.builder(config), &arguments.scoring);
         config.tail =
-            features::tail(&config, &utterances, sheets, arguments.folds, scoring, &weighted, messages)?;
+            features::tail(&config, &utterances, tries, arguments.folds, scoring, &weighted, messages)?;
         if let Some(exact) = config.in_f32() {
             let exact = bare(&exact)?.build()?;
             let folds = features::folds(utterances.iter(), scoring, arguments.folds);

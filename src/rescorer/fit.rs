@@ -10,9 +10,9 @@
 use std::collections::{BTreeSet, HashSet};
 
 use super::Rescorer;
-use super::race::{Race, Recipe};
-use super::sheet::{ORDERS, Sheet};
+use super::best_first::{BestFirst, Recipe};
 use super::tail::{BestOnly, Tail};
+use super::word_trie::{ORDERS, WordTrie};
 use crate::nbest::Utterance;
 
 /// What [`Rescorer::fit_tail`] found.
@@ -30,7 +30,7 @@ pub struct Fitted {
 
 /// One list's race with known end.
 struct Replay {
-    sheet: Sheet,
+    words: WordTrie,
     recipe: Recipe,
     fixed: Vec<f64>,
     /// What each racer says of each word.
@@ -44,24 +44,24 @@ type Sample = (usize, f64, f64);
 
 impl Rescorer {
     /// Learns [`BestOnly::tail`] from lists that were rescored in full, each with what
-    /// [`Request::sheet`](super::Request::sheet) gave, hypotheses in first-pass order. `folds` says for each
+    /// [`Request::words`](super::Request::words) gave, hypotheses in first-pass order. `folds` says for each
     /// list with which others it is held out (those of one speaker belong together).
     ///
     /// Lists that could not be rescored, for a feature that they lack, say nothing. `None` where nothing
     /// races: no model scores words step by step, or none has a weight.
-    pub fn fit_tail(&self, lists: &[(Utterance, Sheet)], folds: &[usize]) -> Option<Fitted> {
+    pub fn fit_tail(&self, lists: &[(Utterance, WordTrie)], folds: &[usize]) -> Option<Fitted> {
         let mut replays = Vec::new();
-        for ((utterance, sheet), &fold) in lists.iter().zip(folds) {
-            let Ok(Some((recipe, fixed))) = self.shared.recipe(utterance, sheet) else { continue };
-            let mut sheet = sheet.clone();
+        for ((utterance, words), &fold) in lists.iter().zip(folds) {
+            let Ok(Some((recipe, fixed))) = self.shared.recipe(utterance, words) else { continue };
+            let mut words = words.clone();
             let mut values = Vec::new();
             for &(lm, _) in &recipe.racers {
-                let Some(reading) = &mut sheet.readings[lm] else { continue };
+                let Some(reading) = &mut words.readings[lm] else { continue };
                 let hidden = vec![f64::NAN; reading.values.len()];
                 values.push(std::mem::replace(&mut reading.values, hidden));
             }
             if values.iter().all(|values| values[1..].iter().all(|value| !value.is_nan())) {
-                replays.push(Replay { sheet, recipe, fixed, values, fold });
+                replays.push(Replay { words, recipe, fixed, values, fold });
             }
         }
         if replays.is_empty() {
@@ -89,7 +89,7 @@ impl Rescorer {
         for at in (1..MARGINS.len()).rev() {
             tail.margins[at - 1][1] = tail.margins[at - 1][1].max(tail.margins[at][1]);
         }
-        let histories: usize = replays.iter().map(|replay| replay.sheet.histories()).sum();
+        let histories: usize = replays.iter().map(|replay| replay.words.histories()).sum();
         let scored = scored.into_iter().map(|scored| scored as f64 / histories as f64).collect();
         Some(Fitted { tail, lists: replays.len(), wrong, scored })
     }
@@ -102,14 +102,20 @@ impl Replay {
     }
 
     /// The same, with a look at each word that is asked for, before it is known.
-    fn watch(&self, tail: &Tail, margin: f64, mut look: impl FnMut(&Race, usize)) -> (Option<usize>, usize) {
-        let (sheet, recipe) = (self.sheet.clone(), self.recipe.clone());
-        let mut race = Race::new(sheet, recipe, self.fixed.clone(), margin, BestOnly::default().width, tail);
+    fn watch(
+        &self,
+        tail: &Tail,
+        margin: f64,
+        mut look: impl FnMut(&BestFirst, usize),
+    ) -> (Option<usize>, usize) {
+        let (words, recipe) = (self.words.clone(), self.recipe.clone());
+        let mut race =
+            BestFirst::new(words, recipe, self.fixed.clone(), margin, BestOnly::default().width, tail);
         let mut scored = HashSet::new();
         while race.advance() {
             race.asked().for_each(|word| look(&race, word));
             // One row answers for all words after a history.
-            scored.extend(race.asked().map(|word| self.sheet.parent[word]));
+            scored.extend(race.asked().map(|word| self.words.parent[word]));
             let racer = |lm: usize| self.recipe.racers.iter().position(|&(racer, _)| racer == lm);
             race.reveal(|_, lm, word, _| racer(lm).map(|at| self.values[at][word]));
         }

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Instant;
 
+use super::best_first::BestFirst;
 use super::confirm::Round;
 use super::features::{self, View};
-use super::race::Race;
-use super::sheet::Sheet;
+use super::word_trie::WordTrie;
 use super::{Carries, Lm, Shared};
 use crate::lm::{Carry, Job, Scorer, Scores, Slot};
 use crate::nbest::{Status, Utterance};
@@ -29,8 +29,8 @@ pub struct Request {
     pub keep: bool,
     /// Whether [`Finished::details`] is wanted.
     pub detail: bool,
-    /// Whether [`Finished::sheet`] is wanted: everything is scored then.
-    pub sheet: bool,
+    /// Whether [`Finished::words`] is wanted: everything is scored then.
+    pub words: bool,
 }
 
 /// A rescored utterance.
@@ -47,7 +47,7 @@ pub struct Finished {
     /// Word scores of the first hypothesis as it came, if they were asked for; one list for each model.
     pub details: Vec<Vec<WordScore>>,
     /// All words of the list under all models, if they were asked for.
-    pub sheet: Option<Sheet>,
+    pub words: Option<WordTrie>,
 }
 
 /// One word's score under one model; the last of a sentence is `</s>`.
@@ -81,7 +81,7 @@ pub(super) struct Flight {
     pub(super) parts: Vec<Part>,
     contest: Contest,
     /// Where it is asked for.
-    sheet: Option<Sheet>,
+    words: Option<WordTrie>,
     /// Whether histories are kept until the slots are released.
     pub(super) held: bool,
     /// The winner's index in the first-pass order, as far as it is known.
@@ -95,8 +95,8 @@ enum Contest {
     /// Everything is scored.
     None,
     /// What is known without the racers is not there yet.
-    Before(Sheet),
-    Running(Box<Race>),
+    Before(WordTrie),
+    Running(Box<BestFirst>),
     /// The winner is known before everything is: whether each hypothesis is.
     Decided(Vec<bool>),
 }
@@ -176,7 +176,7 @@ impl Flight {
             let mut part = Part { answer: Answer::Late, ..Part::default() };
             if !late && !nothing {
                 let viewed =
-                    features::view(&request.utterance, shared, lm, member, request.detail || request.sheet);
+                    features::view(&request.utterance, shared, lm, member, request.detail || request.words);
                 let (trie, view) =
                     match viewed.and_then(|viewed| tensors(&request.utterance, lm).map(|()| viewed)) {
                         Ok(viewed) => viewed,
@@ -207,20 +207,20 @@ impl Flight {
             parts.push(part);
         }
         let (outcome, rounds) = (None, Vec::new());
-        let mut flight = Self { request, parts, contest: Contest::None, sheet: None, held, outcome, rounds };
-        let races = shared.best_only.is_some() && !flight.request.detail && !flight.request.sheet;
-        if races && let Some(sheet) = flight.sheet(shared) {
-            flight.focus(&sheet, &vec![false; sheet.ends.len()], members);
-            flight.contest = Contest::Before(sheet);
+        let mut flight = Self { request, parts, contest: Contest::None, words: None, held, outcome, rounds };
+        let races = shared.best_only.is_some() && !flight.request.detail && !flight.request.words;
+        if races && let Some(words) = flight.words(shared) {
+            flight.focus(&words, &vec![false; words.ends.len()], members);
+            flight.contest = Contest::Before(words);
         }
-        if flight.request.sheet {
-            flight.sheet = flight.sheet(shared);
+        if flight.request.words {
+            flight.words = flight.words(shared);
         }
         flight
     }
 
     /// The list's words, where every model read those of the text.
-    fn sheet(&self, shared: &Shared) -> Option<Sheet> {
+    fn words(&self, shared: &Shared) -> Option<WordTrie> {
         let views = self.parts.iter().zip(&shared.lms).map(|(part, lm)| {
             let spec = lm.model.spec();
             let words = spec.grain == crate::lm::Grain::Token && !spec.backward;
@@ -231,17 +231,17 @@ impl Flight {
         if given {
             return None;
         }
-        let mut sheet = Sheet::new(&self.request.utterance, &shared.markers, shared.score_eos, &views)?;
-        for (reading, part) in sheet.readings.iter_mut().zip(&self.parts) {
+        let mut words = WordTrie::new(&self.request.utterance, &shared.markers, shared.score_eos, &views)?;
+        for (reading, part) in words.readings.iter_mut().zip(&self.parts) {
             reading.iter_mut().for_each(|reading| reading.races = part.races);
         }
-        Some(sheet)
+        Some(words)
     }
 
     /// Tells the racers which hypotheses are worth scoring on.
-    fn focus(&self, sheet: &Sheet, wanted: &[bool], members: &mut [Member]) {
+    fn focus(&self, words: &WordTrie, wanted: &[bool], members: &mut [Member]) {
         for ((at, part), member) in self.parts.iter().enumerate().zip(members) {
-            if let (Answer::Pending, Some(slot), true) = (&part.answer, part.slot, sheet.races(at)) {
+            if let (Answer::Pending, Some(slot), true) = (&part.answer, part.slot, words.races(at)) {
                 member.scorer.focus(slot, wanted);
             }
         }
@@ -250,19 +250,20 @@ impl Flight {
     /// Runs the race on: begins it when the others are done, gives the racers up when it is decided.
     fn race(&mut self, shared: &Shared, members: &mut [Member]) {
         let contest = std::mem::replace(&mut self.contest, Contest::None);
-        let racing =
-            |at: usize, part: &Part, sheet: &Sheet| sheet.races(at) && matches!(part.answer, Answer::Pending);
+        let racing = |at: usize, part: &Part, words: &WordTrie| {
+            words.races(at) && matches!(part.answer, Answer::Pending)
+        };
         let mut race = match contest {
-            Contest::Before(sheet) => {
+            Contest::Before(words) => {
                 let waits =
-                    |(at, part): (usize, &Part)| matches!(part.answer, Answer::Pending) && !sheet.races(at);
+                    |(at, part): (usize, &Part)| matches!(part.answer, Answer::Pending) && !words.races(at);
                 if self.parts.iter().enumerate().any(waits) {
-                    self.contest = Contest::Before(sheet);
+                    self.contest = Contest::Before(words);
                     return;
                 }
-                let everything = vec![true; sheet.ends.len()];
-                let Some(race) = self.begin(shared, sheet.clone(), members) else {
-                    self.focus(&sheet, &everything, members);
+                let everything = vec![true; words.ends.len()];
+                let Some(race) = self.begin(shared, words.clone(), members) else {
+                    self.focus(&words, &everything, members);
                     return;
                 };
                 race
@@ -275,8 +276,8 @@ impl Flight {
         };
         let parts = &self.parts;
         loop {
-            let lacking = race.reveal(|sheet, lm, word, before| {
-                let reading = sheet.readings[lm].as_ref()?;
+            let lacking = race.reveal(|words, lm, word, before| {
+                let reading = words.readings[lm].as_ref()?;
                 match (&parts[lm].answer, parts[lm].slot) {
                     (Answer::Done(Scores::Nodes { ln, boundary, .. }), _) => {
                         reading.value(word, before, ln, boundary)
@@ -290,20 +291,20 @@ impl Flight {
             });
             let failed = parts.iter().any(|part| matches!(part.answer, Answer::Failed(_) | Answer::Late));
             if failed || race.broken {
-                self.focus(&race.sheet, &vec![true; race.sheet.ends.len()], members);
+                self.focus(&race.words, &vec![true; race.words.ends.len()], members);
                 return;
             }
             if let Some(wanted) = lacking {
-                self.focus(&race.sheet, &wanted, members);
+                self.focus(&race.words, &wanted, members);
                 let waits = |(at, part): (usize, &Part)| {
-                    let known = part.slot.filter(|_| racing(at, part, &race.sheet));
+                    let known = part.slot.filter(|_| racing(at, part, &race.words));
                     known.and_then(|slot| members[at].scorer.known(slot)).is_some_and(|known| !known.idle)
                 };
                 if self.parts.iter().enumerate().any(waits) {
                     self.contest = Contest::Running(race);
                 } else {
                     // A score that is no number never comes: the rules for these need every score.
-                    self.focus(&race.sheet, &vec![true; race.sheet.ends.len()], members);
+                    self.focus(&race.words, &vec![true; race.words.ends.len()], members);
                 }
                 return;
             }
@@ -313,28 +314,28 @@ impl Flight {
             }
         }
         for ((at, part), member) in self.parts.iter_mut().enumerate().zip(members) {
-            part.races &= race.sheet.races(at);
-            let (true, Some(slot)) = (racing(at, part, &race.sheet), part.slot) else { continue };
+            part.races &= race.words.races(at);
+            let (true, Some(slot)) = (racing(at, part, &race.words), part.slot) else { continue };
             if let Some(known) = member.scorer.known(slot) {
                 let (ln, boundary) = (known.ln.to_vec(), known.boundary.to_vec());
                 part.answer = Answer::Done(Scores::Nodes { ln, boundary, order: Vec::new() });
             }
             member.scorer.cancel(slot);
         }
-        let finished: Vec<bool> = (0..race.sheet.ends.len()).map(|at| race.finished(at)).collect();
+        let finished: Vec<bool> = (0..race.words.ends.len()).map(|at| race.finished(at)).collect();
         if finished.contains(&false) {
             self.contest = Contest::Decided(finished);
         }
     }
 
     /// The race, with all that is known without the racers; `None` if there is nothing to win by one.
-    fn begin(&mut self, shared: &Shared, mut sheet: Sheet, members: &[Member]) -> Option<Box<Race>> {
+    fn begin(&mut self, shared: &Shared, mut words: WordTrie, members: &[Member]) -> Option<Box<BestFirst>> {
         let best_only = shared.best_only.as_ref()?;
         let mut done: Vec<Option<(&View, &Scores)>> = Vec::new();
         for (at, part) in self.parts.iter().enumerate() {
             done.push(match &part.answer {
                 Answer::Done(scores) => {
-                    sheet.fill(at, scores);
+                    words.fill(at, scores);
                     Some((&part.view, scores))
                 }
                 Answer::Pending => {
@@ -346,8 +347,8 @@ impl Flight {
         }
         features::count_oov(&mut self.request.utterance, shared, self.parts.iter().map(|part| &part.view));
         features::set(&mut self.request.utterance, shared, &done, &mut Vec::new()).ok()?;
-        let (recipe, fixed) = shared.recipe(&self.request.utterance, &sheet).ok()??;
-        let race = Race::new(sheet, recipe, fixed, best_only.margin(), best_only.width, &best_only.tail);
+        let (recipe, fixed) = shared.recipe(&self.request.utterance, &words).ok()??;
+        let race = BestFirst::new(words, recipe, fixed, best_only.margin(), best_only.width, &best_only.tail);
         Some(Box::new(race.with_rivals(shared.confirm.unwrap_or(0.0))))
     }
 
@@ -384,7 +385,7 @@ impl Flight {
             Some(outcome) => outcome,
             None => self.combine(shared),
         };
-        let (mut carries, mut details, mut sheet) = (Vec::new(), Vec::new(), None);
+        let (mut carries, mut details, mut words) = (Vec::new(), Vec::new(), None);
         match result {
             Ok(winner) => {
                 if self.request.keep {
@@ -396,15 +397,15 @@ impl Flight {
                 if self.request.detail {
                     details = self.details();
                 }
-                if self.request.sheet {
-                    sheet = self.filled();
+                if self.request.words {
+                    words = self.filled();
                 }
             }
             Err(error) => pass(&mut self.request.utterance, &error.to_string()),
         }
         let confirmed = self.confirmed();
         let utterance = std::mem::take(&mut self.request.utterance);
-        (Finished { ticket: self.request.ticket, utterance, carries, confirmed, details, sheet }, self)
+        (Finished { ticket: self.request.ticket, utterance, carries, confirmed, details, words }, self)
     }
 
     /// As [`Flight::give_up`]; the slots are still to be released.
@@ -413,19 +414,19 @@ impl Flight {
         pass(&mut utterance, reason);
         let ticket = self.request.ticket;
         let (carries, details) = (Vec::new(), Vec::new());
-        (Finished { ticket, utterance, carries, confirmed: 0, details, sheet: None }, self)
+        (Finished { ticket, utterance, carries, confirmed: 0, details, words: None }, self)
     }
 
     /// Every word's score under every model.
-    fn filled(&mut self) -> Option<Sheet> {
-        let mut sheet = self.sheet.take()?;
+    fn filled(&mut self) -> Option<WordTrie> {
+        let mut words = self.words.take()?;
         for (at, part) in self.parts.iter().enumerate() {
             match &part.answer {
-                Answer::Done(scores) => sheet.fill(at, scores),
+                Answer::Done(scores) => words.fill(at, scores),
                 _ => return None,
             }
         }
-        Some(sheet)
+        Some(words)
     }
 
     /// Sets features, totals and order; returns the winner's index in the first-pass order.
@@ -469,7 +470,7 @@ impl Flight {
         let formula = shared.combination.formula(utterance, left_out);
         match &self.contest {
             Contest::Decided(_) => {
-                shared.combination.crown(utterance, &formula, &|name| shared.computed(name))?;
+                shared.combination.rank_scored(utterance, &formula, &|name| shared.computed(name))?;
             }
             _ => shared.combination.rank(utterance, &formula)?,
         }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::sheet::ORDERS;
+use super::word_trie::ORDERS;
 use crate::{Error, Result};
 
 /// Only the winner is wanted.

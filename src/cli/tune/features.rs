@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::eval::mixture;
 use crate::formats::OwnNames;
 use crate::nbest::{Hypothesis, Utterance};
-use crate::rescorer::{Builder, Request, Rescorer, Sheet, Tail, WordScore, Worker};
+use crate::rescorer::{Builder, Request, Rescorer, Tail, WordScore, WordTrie, Worker};
 use crate::{Error, Result};
 
 /// Lists handed to a worker at once: enough to fill its batches.
@@ -37,22 +37,22 @@ pub fn score(
     utterances: &mut [Utterance],
     rescorer: &Rescorer,
     workers: usize,
-) -> Result<Vec<Option<Sheet>>> {
+) -> Result<Vec<Option<WordTrie>>> {
     let bar = super::super::progress("scoring", utterances.len() as u64);
     let workers = (0..workers.clamp(1, utterances.len().div_ceil(SHARE).max(1)))
         .map(|_| rescorer.worker())
         .collect::<Result<Vec<_>>>()?;
-    let mut sheets: Vec<Option<Sheet>> = utterances.iter().map(|_| None).collect();
+    let mut tries: Vec<Option<WordTrie>> = utterances.iter().map(|_| None).collect();
     // Words matter to models alone.
-    let sheet = rescorer.names().next().is_some();
-    let shares = Mutex::new(utterances.chunks_mut(SHARE).zip(sheets.chunks_mut(SHARE)));
+    let words = rescorer.names().next().is_some();
+    let shares = Mutex::new(utterances.chunks_mut(SHARE).zip(tries.chunks_mut(SHARE)));
     let next = || shares.lock().ok()?.next();
     std::thread::scope(|scope| {
         let run = |mut worker: Worker| {
             let (next, bar) = (&next, &bar);
             scope.spawn(move || -> Result<()> {
-                while let Some((share, sheets)) = next() {
-                    whole(&mut worker, share, sheets, sheet)?;
+                while let Some((share, tries)) = next() {
+                    whole(&mut worker, share, tries, words)?;
                     bar.inc(share.len() as u64);
                 }
                 Ok(())
@@ -67,22 +67,22 @@ pub fn score(
     for utterance in utterances {
         utterance.hypotheses.sort_by_key(|hypothesis| hypothesis.rank);
     }
-    Ok(sheets)
+    Ok(tries)
 }
 
 /// Rescores a share of the lists, in one worker.
 fn whole(
     worker: &mut Worker,
     share: &mut [Utterance],
-    sheets: &mut [Option<Sheet>],
-    sheet: bool,
+    tries: &mut [Option<WordTrie>],
+    words: bool,
 ) -> Result<()> {
     let mut done = Vec::new();
     let (mut next, mut left) = (0, share.len());
     while left > 0 {
         while next < share.len() && worker.room() {
             let utterance = std::mem::take(&mut share[next]);
-            worker.submit(Request { ticket: next as u64, utterance, sheet, ..Request::default() });
+            worker.submit(Request { ticket: next as u64, utterance, words, ..Request::default() });
             next += 1;
         }
         let stepped = worker.step(&mut done);
@@ -92,7 +92,7 @@ fn whole(
         left -= done.len();
         for finished in done.drain(..) {
             let at = finished.ticket as usize;
-            (share[at], sheets[at]) = (finished.utterance, finished.sheet);
+            (share[at], tries[at]) = (finished.utterance, finished.words);
         }
         stepped?;
     }
@@ -114,14 +114,14 @@ pub fn folds<'a>(lists: impl Iterator<Item = &'a Utterance>, scoring: &Scoring, 
 pub fn tail(
     config: &Config,
     utterances: &[Utterance],
-    sheets: Vec<Option<Sheet>>,
+    tries: Vec<Option<WordTrie>>,
     folds: usize,
     scoring: &Scoring,
     builder: &dyn Fn(&Config) -> Result<Builder>,
     messages: &Messages,
 ) -> Result<Option<Tail>> {
     let rescorer = builder(config)?.build()?;
-    let lists: Vec<_> = utterances.iter().cloned().zip(sheets).filter_map(|(u, s)| Some((u, s?))).collect();
+    let lists: Vec<_> = utterances.iter().cloned().zip(tries).filter_map(|(u, s)| Some((u, s?))).collect();
     let parts = self::folds(lists.iter().map(|(utterance, _)| utterance), scoring, folds);
     let Some(fitted) = rescorer.fit_tail(&lists, &parts) else { return Ok(None) };
     let all = fitted.scored.last().copied().unwrap_or(1.0);

@@ -275,11 +275,11 @@ fn many(lists: std::ops::Range<u64>) -> Vec<Vec<(String, f64)>> {
 }
 
 /// The lists rescored in full: winners, and what `fit_tail` learns from.
-fn in_full(rescorer: &Rescorer, lists: &[Vec<(String, f64)>]) -> (Vec<u32>, Vec<(Utterance, Sheet)>) {
+fn in_full(rescorer: &Rescorer, lists: &[Vec<(String, f64)>]) -> (Vec<u32>, Vec<(Utterance, WordTrie)>) {
     let mut worker = rescorer.worker().unwrap();
     let mut done = Vec::new();
     for (utterance, ticket) in utterances(lists).into_iter().zip(0..) {
-        worker.submit(Request { ticket, utterance, sheet: true, ..Request::default() });
+        worker.submit(Request { ticket, utterance, words: true, ..Request::default() });
         while !worker.is_idle() {
             worker.step(&mut done).unwrap();
         }
@@ -288,7 +288,7 @@ fn in_full(rescorer: &Rescorer, lists: &[Vec<(String, f64)>]) -> (Vec<u32>, Vec<
     let list = |finished: Finished| {
         let mut utterance = finished.utterance;
         utterance.hypotheses.sort_by_key(|hypothesis| hypothesis.rank);
-        (utterance, finished.sheet.unwrap())
+        (utterance, finished.words.unwrap())
     };
     (winners, done.into_iter().map(list).collect())
 }

@@ -17,7 +17,7 @@ pub const ORDERS: usize = 4;
 /// The words of a list, each distinct beginning once. Node 0 is the root and no word; a parent's number
 /// is below its children's.
 #[derive(Debug, Clone, Default)]
-pub struct Sheet {
+pub struct WordTrie {
     /// Each word's predecessor.
     pub(super) parent: Vec<u32>,
     /// Numbers of the word with 0, 1, .. words before it: words of equal numbers are alike.
@@ -50,7 +50,7 @@ pub(super) struct Reading {
     unmarked: bool,
 }
 
-impl Sheet {
+impl WordTrie {
     /// The words of `utterance` as the models of `views` spelled them; `None` where a model did not read
     /// the words of the text.
     pub(super) fn new(
@@ -61,14 +61,14 @@ impl Sheet {
     ) -> Option<Self> {
         let reading =
             |view: &&View| Reading { trie: view.trie.clone(), unmarked: view.unmarked, ..Reading::default() };
-        let mut sheet = Self {
+        let mut trie = Self {
             readings: views.iter().map(|view| view.as_ref().map(reading)).collect(),
             ..Self::default()
         };
         // 0 is what stands before the first word.
-        sheet.distinct = 1;
-        sheet.add(0, [0; ORDERS]);
-        for reading in sheet.readings.iter_mut().flatten() {
+        trie.distinct = 1;
+        trie.add(0, [0; ORDERS]);
+        for reading in trie.readings.iter_mut().flatten() {
             reading.add(0, true, ROOT, ROOT);
         }
         // Seeded by chance: texts are others'.
@@ -100,21 +100,21 @@ impl Sheet {
                 for (offset, view) in offsets.iter_mut().zip(views) {
                     *offset += view.map_or(0, |view| spans(view).0 as usize);
                 }
-                let fresh = sheet.parent.len() as u32;
+                let fresh = trie.parent.len() as u32;
                 let node = *nodes.entry(pair(parent, word)).or_insert(fresh);
                 if node == fresh {
-                    let before = sheet.contexts[parent as usize];
+                    let before = trie.contexts[parent as usize];
                     let mut contexts = [0; ORDERS];
                     for (order, context) in contexts.iter_mut().enumerate() {
                         let shorter = if order == 0 { u32::MAX } else { before[order - 1] };
                         // A context is the word after a shorter one; the two maps never share a number.
-                        let number = sheet.distinct as u32;
+                        let number = trie.distinct as u32;
                         *context = *longer.entry(pair(shorter, word)).or_insert(number);
-                        sheet.distinct = sheet.distinct.max(*context as usize + 1);
+                        trie.distinct = trie.distinct.max(*context as usize + 1);
                     }
-                    sheet.add(parent, contexts);
+                    trie.add(parent, contexts);
                     for (((view, reading), path), &offset) in
-                        views.iter().zip(&mut sheet.readings).zip(&paths).zip(&offsets)
+                        views.iter().zip(&mut trie.readings).zip(&paths).zip(&offsets)
                     {
                         let (Some(view), Some(reading)) = (view, reading) else { continue };
                         let (tokens, knows) = spans(view);
@@ -124,9 +124,9 @@ impl Sheet {
                 }
                 parent = node;
             }
-            sheet.ends.push(parent);
+            trie.ends.push(parent);
         }
-        Some(sheet)
+        Some(trie)
     }
 
     /// Whether the model at `lm` could be left unfinished where only the winner is wanted.

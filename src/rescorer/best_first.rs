@@ -1,4 +1,4 @@
-//! The race for the best path: hypotheses are scored in the order of their chance to win, and no further
+//! Best-first search for the winner (the race): hypotheses are scored in the order of their chance to win, and no further
 //! than they can.
 //!
 //! The n-gram and the first pass are known from the start. A word that the neural model has not scored
@@ -15,8 +15,8 @@
 //! has, sees what rescoring will do.
 
 use super::features::blend;
-use super::sheet::Sheet;
 use super::tail::Tail;
+use super::word_trie::WordTrie;
 
 /// How the words' scores make a total.
 #[derive(Debug, Clone, Default)]
@@ -32,8 +32,8 @@ pub(super) struct Recipe {
 }
 
 /// One list's race.
-pub(super) struct Race {
-    pub sheet: Sheet,
+pub(super) struct BestFirst {
+    pub words: WordTrie,
     recipe: Recipe,
     tail: Tail,
     margin: f64,
@@ -45,8 +45,8 @@ pub(super) struct Race {
     /// Of each word: its part of the total, or the most it can be and what is expected.
     part: Vec<Part>,
     /// What the round asks for: words, each once, ..
-    words: Vec<u32>,
-    /// .. and whose next words they are: hypotheses, and which of `words`.
+    requested: Vec<u32>,
+    /// .. and whose next words they are: hypotheses, and which of `requested`.
     asked: Vec<(usize, u32)>,
     /// For each racer and context: sums of its scores and the guide's, and their number.
     alike: Vec<Vec<(f64, f64, u32)>>,
@@ -157,31 +157,31 @@ impl Groups {
     }
 }
 
-impl Race {
+impl BestFirst {
     pub fn new(
-        sheet: Sheet,
+        words: WordTrie,
         recipe: Recipe,
         fixed: Vec<f64>,
         margin: f64,
         width: usize,
         tail: &Tail,
     ) -> Self {
-        let words = sheet.len();
+        let count = words.len();
         let open = Part { known: false, upper: 0.0, mean: 0.0, variance: 0.0, seen: (u32::MAX, 0) };
-        let same = Groups::new(sheet.contexts[1..].iter().map(|contexts| contexts[0]), sheet.distinct);
+        let same = Groups::new(words.contexts[1..].iter().map(|contexts| contexts[0]), words.distinct);
         let mut race = Self {
             // The first round looks at everything.
-            heard: (0..sheet.distinct as u32).filter(|&context| !same.of(context).is_empty()).collect(),
+            heard: (0..words.distinct as u32).filter(|&context| !same.of(context).is_empty()).collect(),
             same,
-            moved: (1..words as u32).collect(),
-            tree: Tree::new(&sheet.parent),
-            scratch: Scratch { asked: vec![(0, 0); words], ..Scratch::default() },
-            alike: vec![vec![(0.0, 0.0, 0); sheet.distinct]; recipe.racers.len()],
-            part: vec![open; words],
-            words: Vec::new(),
+            moved: (1..count as u32).collect(),
+            tree: Tree::new(&words.parent),
+            scratch: Scratch { asked: vec![(0, 0); count], ..Scratch::default() },
+            alike: vec![vec![(0.0, 0.0, 0); words.distinct]; recipe.racers.len()],
+            part: vec![open; count],
+            requested: Vec::new(),
             asked: Vec::new(),
-            sums: vec![Sum::default(); words],
-            sheet,
+            sums: vec![Sum::default(); count],
+            words,
             recipe,
             tail: tail.clone(),
             margin,
@@ -191,7 +191,7 @@ impl Race {
             broken: false,
         };
         race.part[0].known = true;
-        for word in 1..words {
+        for word in 1..count {
             // The most that a racer's score can do: 0 where it counts for the total, else nothing at all.
             race.part[word].upper =
                 race.total(word, |_, weight| if weight < 0.0 { f64::NEG_INFINITY } else { 0.0 });
@@ -209,14 +209,14 @@ impl Race {
     /// after another. Until then, which hypotheses are to be scored on.
     pub fn reveal(
         &mut self,
-        value: impl Fn(&Sheet, usize, usize, usize) -> Option<f64>,
+        value: impl Fn(&WordTrie, usize, usize, usize) -> Option<f64>,
     ) -> Option<Vec<bool>> {
         let racers = self.recipe.racers.len();
         let mut found = std::mem::take(&mut self.scratch.found);
         found.clear();
-        for &word in &self.words {
-            let (word, before) = (word as usize, self.sheet.parent[word as usize] as usize);
-            found.extend(self.recipe.racers.iter().map(|&(lm, _)| value(&self.sheet, lm, word, before)));
+        for &word in &self.requested {
+            let (word, before) = (word as usize, self.words.parent[word as usize] as usize);
+            found.extend(self.recipe.racers.iter().map(|&(lm, _)| value(&self.words, lm, word, before)));
         }
         let lacks = |word: u32| found[word as usize * racers..][..racers].contains(&None);
         let lacking = found.contains(&None).then(|| {
@@ -227,11 +227,11 @@ impl Race {
         if lacking.is_none() {
             self.broken |= found.iter().flatten().any(|score| !score.is_finite());
             self.asked.clear();
-            for at in 0..self.words.len() {
-                let word = self.words[at] as usize;
+            for at in 0..self.requested.len() {
+                let word = self.requested[at] as usize;
                 for (&(lm, _), score) in self.recipe.racers.iter().zip(found[at * racers..].iter().flatten())
                 {
-                    if let Some(reading) = &mut self.sheet.readings[lm] {
+                    if let Some(reading) = &mut self.words.readings[lm] {
                         reading.values[word] = *score;
                     }
                 }
@@ -240,9 +240,9 @@ impl Race {
                 self.part[word] =
                     Part { known: true, upper: known, mean: known, variance: 0.0, seen: (0, 0) };
                 self.moved.push(self.tree.span[word].0);
-                self.heard.push(self.sheet.contexts[word][0]);
+                self.heard.push(self.words.contexts[word][0]);
             }
-            self.words.clear();
+            self.requested.clear();
         }
         self.scratch.found = found;
         lacking
@@ -254,7 +254,7 @@ impl Race {
         self.sum();
         self.scratch.round += 1;
         let finished = |&(_, end): &(f64, u32)| self.sums[end as usize].next == 0;
-        let each = || self.fixed.iter().copied().zip(self.sheet.ends.iter().copied());
+        let each = || self.fixed.iter().copied().zip(self.words.ends.iter().copied());
         let best = each().filter(finished).map(|(fixed, end)| fixed + self.sums[end as usize].mean);
         let best = best.fold(f64::NEG_INFINITY, f64::max);
         // What another order of summing could change.
@@ -271,7 +271,7 @@ impl Race {
             // Only the exact score can settle a tie.
             if sum.next != 0 && (best == f64::NEG_INFINITY || most >= best - self.slack - tolerance) {
                 // One row answers for all words after a history.
-                open.push((expected.min(most), self.sheet.parent[sum.next as usize], (at, sum.next)));
+                open.push((expected.min(most), self.words.parent[sum.next as usize], (at, sum.next)));
             }
         }
         open.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.2.cmp(&b.2)));
@@ -286,8 +286,8 @@ impl Race {
             }
             let place = &mut asked[word as usize];
             if place.0 != *round {
-                *place = (*round, self.words.len() as u32);
-                self.words.push(word);
+                *place = (*round, self.requested.len() as u32);
+                self.requested.push(word);
             }
             self.asked.push((at, place.1));
         }
@@ -305,7 +305,7 @@ impl Race {
             }
             end = self.tree.span[self.tree.order[place as usize] as usize].1;
             for &word in &self.tree.order[place as usize..end as usize] {
-                let before = self.sums[self.sheet.parent[word as usize] as usize];
+                let before = self.sums[self.words.parent[word as usize] as usize];
                 let part = &self.part[word as usize];
                 self.sums[word as usize] = Sum {
                     upper: before.upper + part.upper,
@@ -320,8 +320,8 @@ impl Race {
 
     /// The first of the hypotheses with the greatest total, among those scored to their end.
     pub fn winner(&self) -> Option<usize> {
-        let total = |at: usize| self.fixed[at] + self.sums[self.sheet.ends[at] as usize].mean;
-        let finished = (0..self.fixed.len()).filter(|&at| self.sums[self.sheet.ends[at] as usize].next == 0);
+        let total = |at: usize| self.fixed[at] + self.sums[self.words.ends[at] as usize].mean;
+        let finished = (0..self.fixed.len()).filter(|&at| self.sums[self.words.ends[at] as usize].next == 0);
         finished.fold(None, |best, at| match best {
             Some(best) if total(best) >= total(at) => Some(best),
             _ => Some(at),
@@ -330,7 +330,7 @@ impl Race {
 
     /// Whether a hypothesis is scored to its end.
     pub fn finished(&self, hypothesis: usize) -> bool {
-        self.sums[self.sheet.ends[hypothesis] as usize].next == 0
+        self.sums[self.words.ends[hypothesis] as usize].next == 0
     }
 
     /// What is expected of a racer's score of a word, of which kind the expectation is, and what the guide
@@ -349,7 +349,7 @@ impl Race {
     /// guide's, and their number.
     fn nearest(&self, racer: usize, word: usize) -> Option<(usize, f64, f64, u32)> {
         let alike = self.alike.get(racer)?;
-        self.sheet.contexts[word].iter().enumerate().rev().find_map(|(order, &context)| {
+        self.words.contexts[word].iter().enumerate().rev().find_map(|(order, &context)| {
             let (sum, guides, count) = alike[context as usize];
             (count > 0).then_some((order + 1, sum, guides, count))
         })
@@ -357,11 +357,11 @@ impl Race {
 
     /// The next word of each hypothesis that the round asks for.
     pub fn asked(&self) -> impl Iterator<Item = usize> + '_ {
-        self.asked.iter().map(|&(_, word)| self.words[word as usize] as usize)
+        self.asked.iter().map(|&(_, word)| self.requested[word as usize] as usize)
     }
 
     fn value(&self, lm: usize, word: usize) -> f64 {
-        self.sheet.readings[lm].as_ref().map_or(f64::NAN, |reading| reading.values[word])
+        self.words.readings[lm].as_ref().map_or(f64::NAN, |reading| reading.values[word])
     }
 
     /// Notes a word's scores for those that are alike.
@@ -371,7 +371,7 @@ impl Race {
         for at in 0..self.recipe.racers.len() {
             let value = self.value(self.recipe.racers[at].0, word);
             if value.is_finite() {
-                for context in self.sheet.contexts[word] {
+                for context in self.words.contexts[word] {
                     let alike = &mut self.alike[at][context as usize];
                     *alike = (alike.0 + value, alike.1 + guide, alike.2 + 1);
                 }
@@ -454,7 +454,7 @@ impl Race {
         }
         if self.recipe.mix_weight != 0.0 && !self.recipe.members.is_empty() {
             let members = self.recipe.members.iter().filter_map(|&(lm, lambda)| {
-                let reading = self.sheet.readings[lm].as_ref()?;
+                let reading = self.words.readings[lm].as_ref()?;
                 let ln = if racer(lm) { score(lm, self.recipe.mix_weight) } else { reading.values[word] };
                 Some((lambda, reading.tokens[word], reading.knows[word], ln))
             });
