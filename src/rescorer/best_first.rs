@@ -1,5 +1,5 @@
-//! Best-first search for the winner (the race): hypotheses are scored in the order of their chance to win, and no further
-//! than they can.
+//! Best-first search for the winner (the race): hypotheses are scored in the order of their chance to
+//! win, and no further than they can.
 //!
 //! The n-gram and the first pass are known from the start. A word that the neural model has not scored
 //! has natural log probability at most 0, which under linear interpolation bounds the word's part on both

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::super::kernel::known;
-use super::super::product::Crew;
+use super::super::product::Team;
 use super::super::signature::Signature;
 use super::super::typical::Shows;
 use super::stack::{Arena, Saved, Scratch, Stack};
@@ -17,7 +17,7 @@ pub struct CellKernel {
     stack: Arc<Stack>,
     arena: Arena,
     scratch: Scratch,
-    crew: Crew,
+    team: Team,
 }
 
 /// A state on its way from one utterance to the next, and whose it is.
@@ -29,9 +29,9 @@ impl CellKernel {
     /// # Errors
     /// If the system has no more threads.
     pub fn new(lm: Arc<str>, signature: Arc<Signature>, stack: Arc<Stack>, threads: usize) -> Result<Self> {
-        let (arena, crew) = (Arena::new(&stack), Crew::new(threads)?);
+        let (arena, team) = (Arena::new(&stack), Team::new(threads)?);
         stack.join();
-        Ok(Self { lm, signature, stack, arena, scratch: Scratch::default(), crew })
+        Ok(Self { lm, signature, stack, arena, scratch: Scratch::default(), team })
     }
 
     /// The model, if this is its only kernel.
@@ -112,7 +112,7 @@ impl StepKernel for CellKernel {
                 from: &rows.from[part.clone()],
                 to: &rows.to[part],
             };
-            self.stack.step(rows, wanted, out, &mut self.arena, &mut self.scratch, &self.crew);
+            self.stack.step(rows, wanted, out, &mut self.arena, &mut self.scratch, &self.team);
         }
         Ok(())
     }
@@ -120,7 +120,7 @@ impl StepKernel for CellKernel {
     fn again(&mut self, states: &[u32], wanted: Wanted<'_>, out: &mut [f32]) -> Option<Result<()>> {
         let checked = self.check(&[states], &[], wanted, out.len());
         Some(checked.map(|()| {
-            self.stack.again(states, wanted, out, &mut self.arena, &mut self.scratch, &self.crew);
+            self.stack.again(states, wanted, out, &mut self.arena, &mut self.scratch, &self.team);
         }))
     }
 }

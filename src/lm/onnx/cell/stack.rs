@@ -1,7 +1,7 @@
 //! Recurrent layers one above the other with an output layer on top, and one step of them.
 
 use super::super::head::{self, Head, Norm};
-use super::super::product::{Crew, PIECE, Panel, Rows, Tiles};
+use super::super::product::{PIECE, Panel, Rows, Team, Tiles};
 use super::layer::{Kind, Layer, Update, Weights};
 use super::table::{Embedding, Room, Table};
 use crate::lm::{self, Wanted};
@@ -95,9 +95,9 @@ impl Stack {
         out: &mut [f32],
         arena: &mut Arena,
         scratch: &mut Scratch,
-        crew: &Crew,
+        team: &Team,
     ) {
-        let fresh = self.table.learn(rows.tokens, &self.head, crew, &mut scratch.rows);
+        let fresh = self.table.learn(rows.tokens, &self.head, team, &mut scratch.rows);
         let of_tokens: Vec<&[Panel]> =
             rows.tokens.iter().map(|&token| self.table.row(token, &fresh)).collect();
         for (number, layer) in self.layers.iter().enumerate() {
@@ -107,7 +107,7 @@ impl Stack {
             let input = below.last().map(|panels| (self.layers[number - 1].kind, panels));
             let first = input.map_or(0, |(kind, panels)| panels.len() * kind.pieces());
             let packed = &mut scratch.rows;
-            packed.pack(&layer.matrix, rows.tokens.len(), crew, |row, piece| match input {
+            packed.pack(&layer.matrix, rows.tokens.len(), team, |row, piece| match input {
                 Some((kind, panels)) if piece < first => hidden(panels, kind, rows.to[row], piece),
                 _ => hidden(states, layer.kind, rows.from[row], piece - first),
             });
@@ -120,12 +120,12 @@ impl Stack {
                 }
             };
             let packed = &*packed;
-            crew.share(states.iter_mut().enumerate(), |(panel, states)| {
+            team.share(states.iter_mut().enumerate(), |(panel, states)| {
                 let mut update = Update { layer, panel, added, from: rows.from, to: rows.to, states };
                 layer.matrix.run(panel, packed, &mut update);
             });
         }
-        self.score(rows.to, wanted, out, arena, scratch, crew);
+        self.score(rows.to, wanted, out, arena, scratch, team);
     }
 
     /// Scores tokens after histories whose states are there; see [`lm::StepKernel::again`].
@@ -136,7 +136,7 @@ impl Stack {
         out: &mut [f32],
         arena: &mut Arena,
         scratch: &mut Scratch,
-        crew: &Crew,
+        team: &Team,
     ) {
         // Rows whose norm is not known, or not in full, are run through the output layer.
         let mut unknown = Subset::default();
@@ -160,7 +160,7 @@ impl Stack {
         if !unknown.states.is_empty() {
             let mut scores = vec![f32::NAN; unknown.tokens.len()];
             let wanted = Wanted { tokens: &unknown.tokens, offsets: &unknown.offsets };
-            self.score(&unknown.states, wanted, &mut scores, arena, scratch, crew);
+            self.score(&unknown.states, wanted, &mut scores, arena, scratch, team);
             unknown.places.iter().zip(scores).for_each(|(&at, score)| out[at] = score);
         }
     }
@@ -173,7 +173,7 @@ impl Stack {
         out: &mut [f32],
         arena: &mut Arena,
         scratch: &mut Scratch,
-        crew: &Crew,
+        team: &Team,
     ) {
         let Some((layer, panels)) = self.layers.last().zip(arena.panels.last()) else { return };
         let some = |row: &usize| wanted.offsets[*row] < wanted.offsets[*row + 1];
@@ -184,11 +184,11 @@ impl Stack {
         }
         let mut offsets = vec![wanted.offsets[0]];
         offsets.extend(asked.iter().map(|&row| wanted.offsets[row + 1]));
-        scratch.rows.pack(self.head.matrix(), asked.len(), crew, |row, piece| {
+        scratch.rows.pack(self.head.matrix(), asked.len(), team, |row, piece| {
             hidden(panels, layer.kind, states[asked[row]], piece)
         });
         let wanted = Wanted { tokens: wanted.tokens, offsets: &offsets };
-        let norms = self.head.run_rows(&scratch.rows, wanted, out, &mut scratch.head, crew);
+        let norms = self.head.run_rows(&scratch.rows, wanted, out, &mut scratch.head, team);
         for (&row, &norm) in asked.iter().zip(norms) {
             arena.norms[states[row] as usize] = Some(norm);
         }

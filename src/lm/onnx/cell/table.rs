@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::super::head::Head;
-use super::super::product::{Crew, Epilogue, Matrix, PIECE, Panel, Rows, Tiles};
+use super::super::product::{Epilogue, Matrix, PIECE, Panel, Rows, Team, Tiles};
 use super::layer::{Weights, panel_by_panel};
 
 /// A first layer's input weights, and the products known so far.
@@ -84,7 +84,7 @@ impl Table {
     }
 
     /// Computes what is missing for these tokens; gives back what could not be kept.
-    pub fn learn(&self, tokens: &[u32], head: &Head, crew: &Crew, rows: &mut Rows) -> Fresh {
+    pub fn learn(&self, tokens: &[u32], head: &Head, team: &Team, rows: &mut Rows) -> Fresh {
         let missing = tokens.iter().copied().filter(|&token| self.known[token as usize].get().is_none());
         let mut missing: Vec<u32> = missing.collect();
         if missing.is_empty() {
@@ -98,10 +98,10 @@ impl Table {
             self.look_up(token as usize, head, vector);
         }
         let (pieces, _) = vectors.as_chunks();
-        rows.pack(&self.matrix, missing.len(), crew, |row, piece| &pieces[row * width / PIECE + piece]);
+        rows.pack(&self.matrix, missing.len(), team, |row, piece| &pieces[row * width / PIECE + piece]);
         // Panel by panel.
         let mut products = vec![Panel::ZERO; missing.len() * self.bias.len()];
-        crew.share(products.chunks_exact_mut(missing.len()).enumerate(), |(panel, out)| {
+        team.share(products.chunks_exact_mut(missing.len()).enumerate(), |(panel, out)| {
             self.matrix.run(panel, rows, &mut Keep { bias: &self.bias[panel], out });
         });
         let (mut fresh, most) = (Fresh::new(), self.most());

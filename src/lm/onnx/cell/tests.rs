@@ -1,7 +1,7 @@
 //! The layers against the equations of the ONNX operators in f64.
 
 use super::super::head::Head;
-use super::super::product::{Crew, Tiles};
+use super::super::product::{Team, Tiles};
 use super::layer::{Kind, Weights};
 use super::stack::{Arena, Scratch, Stack};
 use super::table::{Embedding, Room};
@@ -136,7 +136,7 @@ fn next(layer: &Weights, x: &[f64], h: &[f64], c: &[f64]) -> (Vec<f64>, Vec<f64>
 }
 
 /// Runs histories side by side, each in the state of its number, and gives what follows each step of each.
-fn run(stack: &Stack, histories: &[Vec<u32>], tokens: usize, crew: &Crew) -> Vec<Vec<Vec<f32>>> {
+fn run(stack: &Stack, histories: &[Vec<u32>], tokens: usize, team: &Team) -> Vec<Vec<Vec<f32>>> {
     let (mut arena, mut scratch) = (Arena::new(stack), Scratch::default());
     assert!(arena.reserve(stack, histories.len()));
     (0..histories.len() as u32).for_each(|state| arena.reset(stack, state));
@@ -151,13 +151,13 @@ fn run(stack: &Stack, histories: &[Vec<u32>], tokens: usize, crew: &Crew) -> Vec
         let mut out = vec![f32::NAN; wanted.len()];
         let rows = Rows { tokens: &fed, from: &live, to: &live };
         let wanted = Wanted { tokens: &wanted, offsets: &offsets };
-        stack.step(rows, wanted, &mut out, &mut arena, &mut scratch, crew);
+        stack.step(rows, wanted, &mut out, &mut arena, &mut scratch, team);
         for (&state, scores) in live.iter().zip(out.chunks(row.len())) {
             all[state as usize].push(scores.to_vec());
         }
         // What was asked once may be asked again, and has the same bits.
         let mut again = vec![f32::NAN; out.len()];
-        stack.again(&live, wanted, &mut again, &mut arena, &mut scratch, crew);
+        stack.again(&live, wanted, &mut again, &mut arena, &mut scratch, team);
         assert!(again.iter().zip(&out).all(|(a, b)| a.to_bits() == b.to_bits()));
     }
     all
@@ -183,7 +183,7 @@ fn as_the_equations_for_all_cells_and_sizes() {
                 // A table of everything, of some, of nothing.
                 let row = sizes[0].div_ceil(kind.units()) * 128;
                 let all = [usize::MAX, 5 * row, 0]
-                    .map(|bytes| run(&model.stack(tiles, bytes), &histories, tokens, &Crew::alone()));
+                    .map(|bytes| run(&model.stack(tiles, bytes), &histories, tokens, &Team::alone()));
                 assert_eq!(all[0], all[1]);
                 assert_eq!(all[0], all[2]);
                 for (history, got) in histories.iter().zip(&all[0]) {
@@ -209,12 +209,12 @@ fn a_history_has_the_same_bits_in_any_company_and_with_any_number_of_threads() {
         let histories = histories(26, 70);
         for tiles in Tiles::all() {
             let stack = model.stack(tiles, usize::MAX);
-            let together = run(&stack, &histories, 70, &Crew::alone());
+            let together = run(&stack, &histories, 70, &Team::alone());
             for threads in [2, 3] {
-                assert_eq!(run(&stack, &histories, 70, &Crew::new(threads).unwrap()), together);
+                assert_eq!(run(&stack, &histories, 70, &Team::new(threads).unwrap()), together);
             }
             for (first, last) in [(0, 1), (3, 4), (5, 18), (7, 20), (13, 26)] {
-                let part = run(&stack, &histories[first..last], 70, &Crew::alone());
+                let part = run(&stack, &histories[first..last], 70, &Team::alone());
                 assert_eq!(part[..], together[first..last], "{kind:?} {tiles:?}");
             }
         }
@@ -230,7 +230,7 @@ fn five_hundred_steps_do_not_drift() {
         model.layers.iter_mut().for_each(|layer| soften(&mut layer.r));
         let history: Vec<u32> = (0..500u32).map(|at| at * at % 30).collect();
         let got =
-            run(&model.stack(Tiles::best(), usize::MAX), std::slice::from_ref(&history), 30, &Crew::alone());
+            run(&model.stack(Tiles::best(), usize::MAX), std::slice::from_ref(&history), 30, &Team::alone());
         let want = model.scores(&history);
         for at in [0, 99, 499] {
             for (&got, &want) in got[0][at].iter().zip(&want[at]) {
@@ -252,7 +252,7 @@ fn states_are_read_before_they_are_written() {
         let mut out = vec![0.0; tokens.len()];
         let wanted = Wanted { tokens: &vec![4; tokens.len()], offsets: &offsets };
         let rows = Rows { tokens, from, to };
-        stack.step(rows, wanted, &mut out, arena, &mut scratch, &Crew::alone());
+        stack.step(rows, wanted, &mut out, arena, &mut scratch, &Team::alone());
         out
     };
     arena.reset(&stack, 0);
@@ -276,8 +276,8 @@ fn what_is_not_finite_stays_in_its_row() {
             let stack = Model { embedding: broken, ..Model::new(kind, peepholes, 6, &[20], 25) }
                 .stack(tiles, usize::MAX);
             let histories: Vec<Vec<u32>> = (0..14).map(|token| vec![token, 3]).collect();
-            let got = run(&stack, &histories, 25, &Crew::alone());
-            let good = run(&model.stack(tiles, usize::MAX), &histories, 25, &Crew::alone());
+            let got = run(&stack, &histories, 25, &Team::alone());
+            let good = run(&model.stack(tiles, usize::MAX), &histories, 25, &Team::alone());
             for (token, (got, good)) in got.iter().zip(&good).enumerate() {
                 match token {
                     7 => assert!(got.iter().flatten().all(|ln| ln.is_nan()), "{kind:?} {tiles:?}"),
@@ -313,16 +313,16 @@ fn wanting_less_or_later_changes_no_bit() {
     let states = [0, 1, 2, 3];
     let rows = Rows { tokens: &[1, 2, 3, 2], from: &states, to: &states };
     let mut out = [f32::NAN; 3];
-    let crew = Crew::alone();
+    let team = Team::alone();
     // The second row wants nothing, the fourth what the second will be asked.
     let wanted = Wanted { tokens: &[9, 50, BOUNDARY], offsets: &[0, 1, 1, 1, 3] };
-    stack.step(rows, wanted, &mut out, &mut arena, &mut scratch, &crew);
+    stack.step(rows, wanted, &mut out, &mut arena, &mut scratch, &team);
     let mut later = [f32::NAN; 6];
     // Two ask for the same state.
     let wanted = Wanted { tokens: &[50, BOUNDARY, BOUNDARY, 50, 9, 50], offsets: &[0, 2, 4, 5, 6] };
     let carried = arena.save(&stack, 3);
     arena.load(&stack, 2, &carried);
-    stack.again(&[1, 1, 0, 2], wanted, &mut later, &mut arena, &mut scratch, &crew);
+    stack.again(&[1, 1, 0, 2], wanted, &mut later, &mut arena, &mut scratch, &team);
     let expected = [out[1], out[2], out[2], out[1], out[0], out[1]];
     assert_eq!(later.map(f32::to_bits), expected.map(f32::to_bits));
 }

@@ -10,7 +10,7 @@
 //!
 //! All is computed with the products of [`super::super::product`]: a second at 200,000 tokens.
 
-use super::super::product::{Crew, Epilogue, Matrix, PANEL, PIECE, Panel, Rows, Tiles};
+use super::super::product::{Epilogue, Matrix, PANEL, PIECE, Panel, Rows, Team, Tiles};
 
 /// What a basis is made for.
 pub struct Typical<'a> {
@@ -209,7 +209,7 @@ fn times(a: &[f32], b: &[f32], width: usize) -> Vec<f32> {
     let weight = |output: usize, k: usize| b.get(output * width + k).copied().unwrap_or(0.0);
     let packed = Matrix::pack(Tiles::best(), width, panels, weight);
     let (mut rows, (pieces, _)) = (Rows::default(), a.as_chunks::<PIECE>());
-    rows.pack(&packed, count, &Crew::alone(), |row, piece| &pieces[row * width / PIECE + piece]);
+    rows.pack(&packed, count, &Team::alone(), |row, piece| &pieces[row * width / PIECE + piece]);
     let mut out = vec![0.0; count * outputs];
     for panel in 0..panels {
         packed.run(panel, &rows, &mut Store { outputs, first: panel * PANEL, out: &mut out });

@@ -19,7 +19,7 @@ mod basis;
 mod preview;
 mod reduce;
 
-use super::product::{Crew, Matrix, PANEL, PIECE, Panel, Precision, Rows, Tiles, dot};
+use super::product::{Matrix, PANEL, PIECE, Panel, Precision, Rows, Team, Tiles, dot};
 use crate::lm::{BOUNDARY, Wanted};
 
 pub use basis::Typical;
@@ -208,7 +208,7 @@ impl Head {
     pub fn run(&self, hidden: &[f32], wanted: Wanted<'_>, out: &mut [f32], scratch: &mut Scratch) {
         let rows = wanted.offsets.len() - 1;
         assert_eq!(hidden.len(), rows * self.width, "one hidden state a row");
-        let (width, crew) = (self.matrix().width(), Crew::alone());
+        let (width, team) = (self.matrix().width(), Team::alone());
         let mut padded = std::mem::take(&mut scratch.padded);
         padded.clear();
         padded.resize(rows * width, 0.0);
@@ -217,12 +217,12 @@ impl Head {
         }
         let mut packed = std::mem::take(&mut scratch.rows);
         let (pieces, _) = padded.as_chunks();
-        packed.pack(self.matrix(), rows, &crew, |row, piece| &pieces[row * width / PIECE + piece]);
-        self.run_rows(&packed, wanted, out, scratch, &crew);
+        packed.pack(self.matrix(), rows, &team, |row, piece| &pieces[row * width / PIECE + piece]);
+        self.run_rows(&packed, wanted, out, scratch, &team);
         (scratch.padded, scratch.rows) = (padded, packed);
     }
 
-    /// As [`Head::run`], of states that are packed already, with the threads of `crew`. Gives the norms of
+    /// As [`Head::run`], of states that are packed already, with the threads of `team`. Gives the norms of
     /// the rows.
     pub(super) fn run_rows<'s>(
         &self,
@@ -230,12 +230,12 @@ impl Head {
         wanted: Wanted<'_>,
         out: &mut [f32],
         scratch: &'s mut Scratch,
-        crew: &Crew,
+        team: &Team,
     ) -> &'s [Norm] {
         let count = rows.count();
         self.sort(&wanted, scratch);
         if let Some(preview) = &self.preview {
-            preview.run(self, rows, wanted, out, scratch, crew);
+            preview.run(self, rows, wanted, out, scratch, team);
             return &scratch.norms;
         }
         let asked = wanted.offsets[0] as usize..wanted.offsets[count] as usize;
@@ -253,7 +253,7 @@ impl Head {
             left = rest;
             sums.next().map(|sums| (panels, sums, wants))
         });
-        crew.share(parts, |(panels, sums, mut wants)| {
+        team.share(parts, |(panels, sums, mut wants)| {
             for panel in panels {
                 let here = wants.iter().take_while(|want| want.token as usize / PANEL == panel).count();
                 let (wants_here, rest) = wants.split_at_mut(here);

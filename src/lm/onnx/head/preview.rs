@@ -11,7 +11,7 @@
 //!
 //! Which tokens are exact depends on the row's own previews alone: neither on other rows, nor on threads.
 
-use super::super::product::{Crew, Epilogue, Matrix, PANEL, PIECE, Panel, Rows, Tiles, dot, dots};
+use super::super::product::{Epilogue, Matrix, PANEL, PIECE, Panel, Rows, Team, Tiles, dot, dots};
 use super::basis::{self, PROBES, Typical};
 use super::reduce::{self, Reduce, Sum};
 use super::{Head, Norm, Scratch, segments};
@@ -111,7 +111,7 @@ impl Preview {
         wanted: Wanted<'_>,
         out: &mut [f32],
         scratch: &mut Scratch,
-        crew: &Crew,
+        team: &Team,
     ) {
         let count = rows.count();
         scratch.norms.clear();
@@ -120,8 +120,8 @@ impl Preview {
         }
         let asked = wanted.offsets[0] as usize..wanted.offsets[count] as usize;
         let starts = wanted.tokens[asked].contains(&BOUNDARY);
-        self.look_at(head, rows, &mut scratch.preview, crew);
-        self.sweep(head, starts, scratch, crew);
+        self.look_at(head, rows, &mut scratch.preview, team);
+        self.sweep(head, starts, scratch, team);
         for want in &scratch.wanted {
             out[want.at as usize] = want.logit;
         }
@@ -138,7 +138,7 @@ impl Preview {
             (left, passed) = (rest, range.end);
             (row, norm, &wanted.tokens[range], here)
         });
-        crew.share(items, |(row, norm, tokens, out)| {
+        team.share(items, |(row, norm, tokens, out)| {
             let rough = reduce::norm((0..parts).map(|segment| &sums[segment * count + row]), starts);
             let found = &memory.by_row[memory.begins[row] as usize..memory.begins[row + 1] as usize];
             let after = self.left_out(&memory.features, row, count);
@@ -155,7 +155,7 @@ impl Preview {
     }
 
     /// Makes features of states, and of them rows for previews.
-    fn look_at(&self, head: &Head, rows: &Rows, memory: &mut Memory, crew: &Crew) {
+    fn look_at(&self, head: &Head, rows: &Rows, memory: &mut Memory, team: &Team) {
         struct Keep<'a> {
             offset: &'a Panel,
             out: &'a mut [Panel],
@@ -175,20 +175,20 @@ impl Preview {
         let count = rows.count();
         memory.features.resize(self.offsets.len() * count, Panel::ZERO);
         let panels = memory.features.chunks_exact_mut(count).zip(&self.offsets).enumerate();
-        crew.share(panels, |(panel, (out, offset))| {
+        team.share(panels, |(panel, (out, offset))| {
             self.features.run(panel, rows, &mut Keep { offset, out });
         });
         memory.states.resize(count * self.features.width(), 0.0);
         rows.unpack(&self.features, &mut memory.states);
         let features = &memory.features;
-        memory.rows.pack(&head.matrix, count, crew, |row, piece| {
+        memory.rows.pack(&head.matrix, count, team, |row, piece| {
             let (pieces, _) = features[piece * PIECE / PANEL * count + row].0.as_chunks();
             &pieces[piece % (PANEL / PIECE)]
         });
     }
 
     /// Sums up previews, and finds those that may count.
-    fn sweep(&self, head: &Head, starts: bool, scratch: &mut Scratch, crew: &Crew) {
+    fn sweep(&self, head: &Head, starts: bool, scratch: &mut Scratch, team: &Team) {
         let memory = &mut scratch.preview;
         let rows = &memory.rows;
         let count = rows.count();
@@ -218,7 +218,7 @@ impl Preview {
                 left = rest;
                 (panels, sums, limits, found, wants)
             });
-        crew.share(items, |(panels, sums, limits, found, mut wants)| {
+        team.share(items, |(panels, sums, limits, found, mut wants)| {
             for panel in panels {
                 let here = wants.iter().take_while(|want| want.token as usize / PANEL == panel).count();
                 let (wants_here, rest) = wants.split_at_mut(here);

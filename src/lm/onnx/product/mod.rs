@@ -10,17 +10,17 @@
 //! A row's result does not depend on the rows beside it, nor on the number of threads.
 
 mod activation;
-mod crew;
 mod dots;
 mod reduced;
+mod team;
 mod tile;
 
 use std::ops::Range;
 
 pub use activation::{add, exponential, sigmoid, tanh};
-pub use crew::Crew;
 pub use dots::{dot, dots};
 pub use reduced::Precision;
+pub use team::Team;
 pub use tile::{Epilogue, PANEL, Panel};
 
 pub use reduced::Kind;
@@ -206,15 +206,15 @@ impl Rows {
         &mut self,
         matrix: &Matrix,
         count: usize,
-        crew: &Crew,
+        team: &Team,
         piece: impl Fn(usize, usize) -> &'a [f32; PIECE] + Sync,
     ) {
         (self.count, self.width) = (count, matrix.width);
         if let Weights::Reduced(matrix) = &matrix.weights {
-            return self.reduced.pack(matrix, count, crew, piece);
+            return self.reduced.pack(matrix, count, team, piece);
         }
-        let few = Crew::alone();
-        let crew = if count < WORTH_SHARING { &few } else { crew };
+        let few = Team::alone();
+        let team = if count < WORTH_SHARING { &few } else { team };
         self.values.resize(count * matrix.width, 0.0);
         let mut left = &mut self.values[..];
         let blocks = matrix.tiles().blocks(count).map(|block| {
@@ -222,7 +222,7 @@ impl Rows {
             left = rest;
             (block, values)
         });
-        crew.share(blocks, |(block, values)| {
+        team.share(blocks, |(block, values)| {
             for (number, values) in values.chunks_exact_mut(PIECE * block.len()).enumerate() {
                 for (place, row) in block.clone().enumerate() {
                     for (at, &value) in piece(row, number).iter().enumerate() {

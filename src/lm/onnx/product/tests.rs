@@ -25,15 +25,15 @@ fn as_sums_in_f64_and_alike_for_any_number_of_rows_and_threads() {
     let flat = rows.as_flattened();
     for tiles in Tiles::all() {
         let matrix = Matrix::pack(tiles, width, panels, |output, column| value(output * 977 + column * 31));
-        let run = |count: usize, from: usize, crew: &Crew| {
+        let run = |count: usize, from: usize, team: &Team| {
             let mut packed = Rows::default();
-            packed.pack(&matrix, count, crew, |row, piece| &rows[(from + row) * width / PIECE + piece]);
+            packed.pack(&matrix, count, team, |row, piece| &rows[(from + row) * width / PIECE + piece]);
             let mut all = vec![vec![[f32::NAN; PANEL]; count]; panels];
             let parts = all.iter_mut().enumerate();
-            crew.share(parts, |(panel, out)| matrix.run(panel, &packed, &mut Keep(out)));
+            team.share(parts, |(panel, out)| matrix.run(panel, &packed, &mut Keep(out)));
             all
         };
-        let whole = run(most, 0, &Crew::alone());
+        let whole = run(most, 0, &Team::alone());
         for row in 0..most {
             for output in 0..panels * PANEL {
                 let of = |column: usize| f64::from(flat[row * width + column]);
@@ -45,10 +45,10 @@ fn as_sums_in_f64_and_alike_for_any_number_of_rows_and_threads() {
                 assert_eq!(alone.to_bits(), got.to_bits(), "{tiles:?}");
             }
         }
-        let crews = [Crew::alone(), Crew::new(2).unwrap(), Crew::new(3).unwrap()];
+        let teams = [Team::alone(), Team::new(2).unwrap(), Team::new(3).unwrap()];
         for count in 0..=30 {
-            for (crew, from) in crews.iter().zip([3, 0, 10]) {
-                let part = run(count, from, crew);
+            for (team, from) in teams.iter().zip([3, 0, 10]) {
+                let part = run(count, from, team);
                 for (part, whole) in part.iter().zip(&whole) {
                     assert_eq!(part[..], whole[from..from + count], "{tiles:?}, {count} rows");
                 }
@@ -71,11 +71,11 @@ fn blocks_are_all_rows_in_order() {
 
 #[test]
 fn a_panic_of_one_thread_is_a_panic_of_all() {
-    let crew = Crew::new(2).unwrap();
-    let broken = std::panic::AssertUnwindSafe(|| crew.share(0..100, |item| assert!(item != 57)));
+    let team = Team::new(2).unwrap();
+    let broken = std::panic::AssertUnwindSafe(|| team.share(0..100, |item| assert!(item != 57)));
     assert!(std::panic::catch_unwind(broken).is_err());
     let sum = std::sync::atomic::AtomicUsize::new(0);
-    crew.share(0..100, |item| {
+    team.share(0..100, |item| {
         sum.fetch_add(item, std::sync::atomic::Ordering::Relaxed);
     });
     assert_eq!(sum.into_inner(), 4950);

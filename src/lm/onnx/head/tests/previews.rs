@@ -159,7 +159,7 @@ fn sums_are_within_the_bound() {
 fn a_row_has_the_same_bits_in_any_company_and_with_any_number_of_threads() {
     let (_, layer, states) = layers().swap_remove(2);
     let (tokens, offsets) = wants(30, layer.vocabulary);
-    let crew = Crew::new(3).unwrap();
+    let team = Team::new(3).unwrap();
     for tiles in all_tiles() {
         let head = layer.previewed(tiles, &states);
         let run = |rows: std::ops::Range<usize>| {
@@ -184,10 +184,10 @@ fn a_row_has_the_same_bits_in_any_company_and_with_any_number_of_threads() {
                 })
             })
             .collect();
-        rows.pack(head.matrix(), 30, &crew, |row, piece| &padded[row * 8 + piece]);
+        rows.pack(head.matrix(), 30, &team, |row, piece| &padded[row * 8 + piece]);
         let mut out = vec![0.0; tokens.len()];
         let wanted = Wanted { tokens: &tokens, offsets: &offsets };
-        head.run_rows(&rows, wanted, &mut out, &mut Scratch::default(), &crew);
+        head.run_rows(&rows, wanted, &mut out, &mut Scratch::default(), &team);
         assert_eq!(out.iter().map(|ln| ln.to_bits()).collect::<Vec<_>>(), together, "{tiles:?}");
     }
 }

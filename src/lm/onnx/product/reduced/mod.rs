@@ -16,7 +16,7 @@ use std::ops::Range;
 use std::str::FromStr;
 
 use super::tile::Loops;
-use super::{Crew, Epilogue, PANEL, PIECE, Panel};
+use super::{Epilogue, PANEL, PIECE, Panel, Team};
 use crate::{Error, Result};
 
 /// In how many bits the products of a neural model are made.
@@ -270,7 +270,7 @@ impl Matrix {
         // The whole panel costs no more than picking one output's weights from it.
         let (row, mut rows, mut take) = (Vec::from_iter(row), Rows::default(), Take(Panel::ZERO));
         let (pieces, _) = row.as_chunks();
-        rows.pack(self, 1, &Crew::alone(), |_, piece| &pieces[piece]);
+        rows.pack(self, 1, &Team::alone(), |_, piece| &pieces[piece]);
         self.run(output / PANEL, &rows, 0..1, &mut take);
         take.0.0[output % PANEL]
     }
@@ -290,7 +290,7 @@ impl Rows {
         &mut self,
         matrix: &Matrix,
         count: usize,
-        crew: &Crew,
+        team: &Team,
         piece: impl Fn(usize, usize) -> &'a [f32; PIECE] + Sync,
     ) {
         let (width, groups) = (matrix.width, matrix.width / matrix.kind.group());
@@ -307,7 +307,7 @@ impl Rows {
             );
             (block, part)
         });
-        crew.share(blocks, |(block, (words, scales, exact))| {
+        team.share(blocks, |(block, (words, scales, exact))| {
             let step = block.len();
             for (((place, number), scale), row) in block.enumerate().zip(scales).zip(exact.chunks_mut(width))
             {

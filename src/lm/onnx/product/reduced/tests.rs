@@ -51,7 +51,7 @@ fn product(kind: Kind, width: usize, weights: &[f32], values: &[f32]) -> Vec<f32
     }
     let mut rows = Rows::default();
     let (pieces, _) = padded.as_chunks();
-    rows.pack(&matrix, count, &Crew::alone(), |row, piece| &pieces[row * packed / PIECE + piece]);
+    rows.pack(&matrix, count, &Team::alone(), |row, piece| &pieces[row * packed / PIECE + piece]);
     let mut store = Store { outputs, panel: 0, out: vec![f32::NAN; count * outputs] };
     for panel in 0..outputs.div_ceil(PANEL) {
         store.panel = panel;

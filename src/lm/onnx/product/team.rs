@@ -1,4 +1,4 @@
-//! The threads of one step: they wait between steps, and a step is divided among them.
+//! The team of threads of one step (as OpenMP calls it): they wait between steps, and a step is divided among them.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -8,11 +8,11 @@ use crate::{Error, Result};
 /// The thread that asks, and some that help it.
 ///
 /// rayon-core and nothing of its own: lending borrowed data to threads that live on takes `unsafe`.
-pub struct Crew {
+pub struct Team {
     helpers: Option<rayon_core::ThreadPool>,
 }
 
-impl Crew {
+impl Team {
     /// So many threads, the asking one among them.
     ///
     /// # Errors
@@ -73,15 +73,15 @@ mod tests {
 
     use super::*;
 
-    /// Nobody waits for ever for a thread that panicked, and the crew works on.
+    /// Nobody waits for ever for a thread that panicked, and the team works on.
     #[test]
     fn a_panic_comes_back_to_who_asked() {
-        let crew = Crew::new(3).unwrap();
+        let team = Team::new(3).unwrap();
         for bad in [0, 50, 99] {
-            let share = || crew.share(0..100, |item| assert!(item != bad, "item {item}"));
+            let share = || team.share(0..100, |item| assert!(item != bad, "item {item}"));
             assert!(catch_unwind(AssertUnwindSafe(share)).is_err());
             let sum = AtomicUsize::new(0);
-            crew.share(0..100, |item| {
+            team.share(0..100, |item| {
                 sum.fetch_add(item, Ordering::Relaxed);
             });
             assert_eq!(sum.into_inner(), 4950);
