@@ -28,6 +28,7 @@ mod scores;
 mod sentence;
 mod session;
 pub mod signature;
+mod trial;
 mod typical;
 mod window;
 
