@@ -10,10 +10,14 @@ import argparse
 import json
 import os
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "benches" / "peers"))
+from accuracy import edits  # noqa: E402 (beside the peers)
+
 PROGRAM = os.environ.get("SECONDPASS", str(ROOT / "target" / "release" / "secondpass"))
 MODEL = ["--rnnlm", ROOT / "models" / "en" / "lstm" / "model.onnx", "--case", "lower", "--strip-punctuation"]
 
@@ -51,16 +55,6 @@ def halves(lists, folder):
     return files
 
 
-def errors(reference, text):
-    """Edit distance in words."""
-    row = list(range(len(text) + 1))
-    for number, said in enumerate(reference, 1):
-        before, row[0] = row[0], number
-        for at, heard in enumerate(text, 1):
-            before, row[at] = row[at], min(row[at] + 1, row[at - 1] + 1, before + (said != heard))
-    return row[-1]
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("lists", nargs="?", type=Path)
@@ -94,7 +88,7 @@ def main():
     print("|---|---|---|---|---|")
     exact = winners["exact"]
     for mode, found in winners.items():
-        wrong = sum(errors(ref.split(), text.split()) for text, ref, _ in found.values())
+        wrong = sum(edits(text.split(), ref.split()) for text, ref, _ in found.values())
         words = sum(len(ref.split()) for _, ref, _ in found.values())
         again = sum(confirmed for *_, confirmed in found.values()) / len(found)
         changed = sum(text != exact[key][0] for key, (text, *_) in found.items())
