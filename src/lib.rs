@@ -67,6 +67,7 @@
 
 mod error;
 mod faults;
+mod random;
 
 #[cfg(feature = "cli")]
 pub mod cli;

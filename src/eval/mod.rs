@@ -15,7 +15,6 @@ pub mod mixture;
 pub mod normalise;
 pub mod oracle;
 pub mod problem;
-mod random;
 pub mod report;
 mod search;
 pub mod significance;

@@ -10,7 +10,7 @@ use std::ops::Range;
 use super::envelope::upper_envelope;
 use super::lists::Lists;
 use super::loss::Sum;
-use super::random::Random;
+use crate::random::Random;
 
 /// What a weight may be.
 #[derive(Debug, Clone, Copy)]

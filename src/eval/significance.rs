@@ -6,8 +6,8 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 
-use super::random::Random;
 use super::wer::rate;
+use crate::random::Random;
 
 /// Errors of one utterance, or of one group of them, before and after a change.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -19,9 +19,9 @@
 use super::lists::Lists;
 use super::loss::Sum;
 use super::problem::{Feature, Measure, Problem};
-use super::random::Random;
 use super::search::{Bounds, Point, Search};
 use super::significance::{Bootstrap, Comparison, FEWEST, group_by};
+use crate::random::Random;
 
 /// How to search and how to judge.
 #[derive(Debug, Clone)]

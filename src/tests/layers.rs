@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The import order: a module imports from lower levels only, and never from its own.
-const LEVELS: [(&str, u32); 21] = [
+const LEVELS: [(&str, u32); 22] = [
     ("error", 0),
+    ("random", 5),
     ("nbest", 10),
     ("lines", 10),
     ("faults", 10),
@@ -33,7 +34,7 @@ const LEVELS: [(&str, u32); 21] = [
 /// Where the levels alone say too little: these modules import from nothing but these.
 const ONLY: [(&str, &[&str]); 3] = [
     ("tokens", &["error", "faults", "nbest"]),
-    ("lm", &["error", "faults", "nbest", "tokens", "trie", "whole"]),
+    ("lm", &["error", "faults", "nbest", "random", "tokens", "trie", "whole"]),
     // Knows nothing of speech.
     ("pool", &["error"]),
 ];

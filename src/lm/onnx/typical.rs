@@ -7,6 +7,7 @@
 use super::signature::Signature;
 use crate::Result;
 use crate::lm::{Rows, StepKernel, Wanted};
+use crate::random::Random;
 
 /// A kernel that shows what its output layer is fed with.
 pub(super) trait Shows: StepKernel {
@@ -38,13 +39,7 @@ pub(super) fn draw(kernel: &mut impl Shows, signature: &Signature) -> Result<Dra
     let offsets: Vec<u32> = (0..=SEQUENCES).map(ended).collect();
     let mut out = vec![f32::NAN; wanted.len()];
     let mut drawn = Drawn { states: Vec::new(), shares: vec![0.0; size] };
-    let mut random = 0x2545_F491_4F6C_DD1D_u64;
-    let mut number = || {
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
-        (random >> 11) as f64 / (1u64 << 53) as f64
-    };
+    let mut random = Random::new(1);
     // Of a large vocabulary, a distribution lasts for some steps.
     let lasts = 1 + size / 50_000;
     let times = STEPS.div_ceil(lasts);
@@ -68,7 +63,7 @@ pub(super) fn draw(kernel: &mut impl Shows, signature: &Signature) -> Result<Dra
                 })
                 .collect();
             for token in tokens {
-                let place = number() * sum;
+                let place = random.unit() * sum;
                 *token = sums.partition_point(|&sum| sum <= place).min(size - 1) as u32;
             }
         }

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use super::*;
 use crate::lm::ngram::{Ngram, Options as ReadOptions};
+use crate::random::Random;
 use crate::testing::data_or_skip;
 
 /// log10 p and log10 backoff of n-grams, by order.
@@ -175,20 +176,15 @@ fn order_one_counts_words() {
 
 /// Sentences of a small language, with frequent and rare words.
 fn babble(sentences: usize) -> Vec<u8> {
-    let mut state = 88172645463325252u64;
-    let mut next = move || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 11) as usize
-    };
+    let mut random = Random::new(1);
+    let mut below = |end| random.below(end);
     let mut text = Vec::new();
     let mut last = 0;
     for _ in 0..sentences {
-        for _ in 0..next() % 12 {
+        for _ in 0..below(12) {
             // Mostly the successors that a word has had before.
-            let spread = [3, 3, 10, 400][next() % 4];
-            last = (last * 7 + next() % spread) % 500;
+            let spread = [3, 3, 10, 400][below(4)];
+            last = (last * 7 + below(spread)) % 500;
             text.extend_from_slice(format!("w{last} ").as_bytes());
         }
         text.push(b'\n');

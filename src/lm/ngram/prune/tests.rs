@@ -5,21 +5,18 @@ use std::io::Cursor;
 use super::*;
 use crate::lm::ngram::estimate::{Discounts, Estimator, Options};
 use crate::lm::ngram::{Ngram, Options as ReadOptions};
+use crate::random::Random;
 
 /// Sentences of a small language.
 fn text(sentences: usize) -> Vec<u8> {
-    let mut state = 0x1234_5678_9abc_def1_u64;
-    let mut next = move || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 11) as usize
-    };
+    let mut random = Random::new(1);
+    let mut below = |end| random.below(end);
     let mut text = Vec::new();
     let mut last = 0;
     for _ in 0..sentences {
-        for _ in 0..next() % 9 + 1 {
-            last = (last * 5 + next() % [2, 2, 6, 60][next() % 4]) % 60;
+        for _ in 0..below(9) + 1 {
+            let spread = [2, 2, 6, 60][below(4)];
+            last = (last * 5 + below(spread)) % 60;
             text.extend_from_slice(format!("w{last} ").as_bytes());
         }
         text.push(b'\n');

@@ -6,17 +6,11 @@ use super::layer::{Kind, Weights};
 use super::stack::{Arena, Scratch, Stack};
 use super::table::{Embedding, Room};
 use crate::lm::{BOUNDARY, Rows, Wanted};
+use crate::random;
 
-/// Numbers that look random, between -1 and 1 (xorshift).
+/// Numbers between `-spread` and `spread`.
 fn numbers(count: usize, seed: u64, spread: f32) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        ((state >> 40) as f32 / (1 << 23) as f32 - 1.0) * spread
-    };
-    std::iter::repeat_with(next).take(count).collect()
+    random::numbers(count, seed).into_iter().map(|number| number * spread).collect()
 }
 
 struct Model {

@@ -11,6 +11,7 @@
 //! All is computed with the products of [`super::super::product`]: a second at 200,000 tokens.
 
 use super::super::product::{Epilogue, Matrix, PANEL, PIECE, Panel, Rows, Team, Tiles};
+use crate::random::numbers;
 
 /// What a basis is made for.
 pub struct Typical<'a> {
@@ -44,7 +45,7 @@ pub(super) fn fit(typical: &Typical<'_>, matrix: &[f32], width: usize) -> Basis 
     let (mean, covariance) = of_states(typical.states, width);
     let Sample { centre, spread, mut probes } = of_tokens(typical.shares, matrix, width);
     // Rows of `features` are directions: subspace iteration for the leading ones of `C S`.
-    let mut features = noise(rank * width);
+    let mut features = numbers(rank * width, 1);
     for _ in 0..ROUNDS {
         features = times(&times(&features, &covariance, width), &spread, width);
         orthonormalise(&mut features, width);
@@ -119,7 +120,7 @@ fn of_tokens(shares: &[f32], matrix: &[f32], width: usize) -> Sample {
         .collect();
     let of = |token: &usize| &matrix[token * width..(token + 1) * width];
     let centre = mean(tokens.iter().map(of), width);
-    let signs: Vec<f32> = noise(PROBES * count).into_iter().map(f32::signum).collect();
+    let signs: Vec<f32> = numbers(PROBES * count, 2).into_iter().map(f32::signum).collect();
     let (mut spread, mut probes) = (vec![0.0; width * width], vec![0.0; PROBES * width]);
     for (number, part) in tokens.chunks(AT_ONCE).enumerate() {
         let columns = by_column(part.iter().map(of), &centre);
@@ -283,18 +284,6 @@ fn regress(gram: &[f32], seen: &[f32], rank: usize, width: usize) -> Vec<f32> {
         rest[row * width..].iter_mut().for_each(|value| *value /= lower[row * rank + row]);
     }
     out.into_iter().map(|value| value as f32).collect()
-}
-
-/// Numbers between -1 and 1 that look random and are always the same (xorshift).
-fn noise(count: usize) -> Vec<f32> {
-    let mut state = 0x9E37_79B9_7F4A_7C15u64;
-    let next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
-    };
-    std::iter::repeat_with(next).take(count).collect()
 }
 
 /// Sums of what features leave out: their mean square is its variance within a fifth.

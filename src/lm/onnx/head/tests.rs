@@ -3,18 +3,7 @@
 mod previews;
 
 use super::*;
-
-/// Numbers between -1 and 1 that look random (xorshift).
-fn numbers(count: usize, seed: u64) -> Vec<f32> {
-    let mut state = seed;
-    let next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
-    };
-    std::iter::repeat_with(next).take(count).collect()
-}
+use crate::random::numbers;
 
 struct Layer {
     width: usize,

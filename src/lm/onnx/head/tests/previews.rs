@@ -78,6 +78,8 @@ fn log_probabilities_are_near_those_in_f64() {
         };
         for tiles in all_tiles() {
             let head = layer.previewed(tiles, &states);
+            // And fewer bits have an error of their own.
+            let near = if tiles.is_reduced() { near + 0.01 } else { near };
             for rows in [0, 1, 13, 30] {
                 let hidden = &states[7 * 61..(7 + rows) * 61];
                 let (tokens, offsets) = wants(rows, layer.vocabulary);

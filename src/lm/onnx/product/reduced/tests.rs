@@ -1,18 +1,7 @@
 //! Against plain integers and sums in f64.
 
 use super::*;
-
-/// Numbers between -1 and 1 that look random (xorshift).
-fn numbers(count: usize, seed: u64) -> Vec<f32> {
-    let mut state = seed;
-    let next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
-    };
-    std::iter::repeat_with(next).take(count).collect()
-}
+use crate::random::numbers;
 
 /// Integers between -127 and 127, of which each `width` hold one of the two.
 fn integers(count: usize, width: usize, seed: u64) -> Vec<f32> {
