@@ -1,7 +1,8 @@
 //! N-grams in hash tables, one per order, built from ARPA.
 
 use super::arpa::{Fault, MAX_ORDER, Sink};
-use super::search::{Entry, Lookup, State, continues};
+use super::keyed::{Keyed, extend, key};
+use super::search::{Entry, continues};
 use super::table::{Added, Table};
 use crate::lm::prefetch::prefetch;
 
@@ -212,56 +213,43 @@ impl<const FIXED: bool> Sink for Builder<FIXED> {
     }
 }
 
-impl<const FIXED: bool> Lookup for Hashed<FIXED> {
-    type Path = u64;
-
-    const LEVELS: bool = false;
-
+impl<const FIXED: bool> Keyed for Hashed<FIXED> {
+    #[inline]
     fn order(&self) -> usize {
         self.tables.len() + 1
     }
 
-    fn unigram(&self, word: u32) -> (Entry, u64) {
+    #[inline]
+    fn unigram(&self, word: u32) -> Entry {
         let Unigram { prob, backoff } = self.unigrams[word as usize];
-        (entry(prob, backoff), u64::from(word))
+        entry(prob, backoff)
     }
 
-    fn middle(&self, path: &mut u64, length: usize, word: u32) -> Option<Entry> {
-        *path = extend(*path, word);
-        let table = &self.tables[length - 2];
-        let slot = table.at(table.find(*path)?);
+    #[inline]
+    fn near_unigram(&self, word: u32) {
+        prefetch(&self.unigrams, word as usize);
+    }
+
+    #[inline]
+    fn place(&self, length: usize, key: u64) -> usize {
+        self.tables[length - 2].ideal(key)
+    }
+
+    #[inline]
+    fn near_place(&self, length: usize, place: usize) {
+        self.tables[length - 2].near_place(place);
+    }
+
+    #[inline]
+    fn middle(&self, length: usize, key: u64, place: usize) -> Option<Entry> {
+        let slot = self.tables[length - 2].find_from(key, place)?;
         Some(entry(slot.prob, slot.backoff))
     }
 
-    fn longest(&self, path: u64, word: u32) -> Option<f32> {
-        let table = self.tables.last()?;
-        let place = table.find(extend(path, word))?;
-        Some(-table.at(place).prob.abs())
-    }
-
-    /// Keys depend on the words alone, so every order's place is known before the first look.
     #[inline]
-    fn near(&self, word: u32, state: &State) {
-        prefetch(&self.unigrams, word as usize);
-        let mut key = u64::from(word);
-        for (word, table) in state.words().zip(&self.tables) {
-            key = extend(key, word);
-            table.near(key);
-        }
+    fn longest(&self, key: u64, place: usize) -> Option<f32> {
+        Some(-self.tables.last()?.find_from(key, place)?.prob.abs())
     }
-}
-
-/// The key of an n-gram with one more word on its left; a word's own key is its id. As in KenLM's
-/// probing files.
-pub(crate) fn extend(key: u64, word: u32) -> u64 {
-    let word = u64::from(word.wrapping_add(1));
-    key.wrapping_mul(8_978_948_897_894_561_157) ^ word.wrapping_mul(17_894_857_484_156_487_943)
-}
-
-/// The key of an n-gram.
-pub(crate) fn key(words: &[u32]) -> u64 {
-    let Some((&last, context)) = words.split_last() else { return 0 };
-    context.iter().rev().fold(u64::from(last), |key, &word| extend(key, word))
 }
 
 fn full<const FIXED: bool>(order: usize) -> String {

@@ -4,7 +4,8 @@
 //! some sentences are scored side by side, one look each in turn; what the next look will read is
 //! asked for before the others take theirs.
 
-use super::search::{Full, Lookup, Search, State, full_score};
+use super::groups;
+use super::search::{Full, Lookup, Scored, Search, State};
 
 /// Scores the words of each sentence after `begin`; `each` gets the sentence's index, the word's,
 /// and the score. Equal to scoring them one by one, in any order but that inside a sentence.
@@ -14,6 +15,9 @@ pub(crate) fn score<L: Lookup>(
     sentences: &[&[u32]],
     mut each: impl FnMut(usize, usize, Full),
 ) {
+    if !L::LEVELS {
+        return groups::score(model, begin, sentences, each);
+    }
     let mut waiting = sentences.iter().enumerate().filter(|(_, words)| !words.is_empty());
     let mut lanes: Vec<Lane<'_, L::Path>> = Vec::with_capacity(LANES);
     for (index, words) in waiting.by_ref().take(LANES) {
@@ -38,28 +42,17 @@ pub(crate) fn score<L: Lookup>(
     }
 }
 
-/// A word's score, and the state after it.
-#[derive(Debug, Clone)]
-pub(crate) struct Scored {
-    pub(crate) full: Full,
-    pub(crate) next: State,
-}
-
 /// Scores words, each after one of `states`, given by its number; `out` has a place for each, and what
 /// is there is replaced. Equal to scoring them one by one.
 pub(crate) fn words<L: Lookup>(model: &L, states: &[State], pairs: &[(u32, u32)], out: &mut [Scored]) {
+    if !L::LEVELS {
+        return groups::words(model, states, pairs, out);
+    }
     let near = |at: usize| {
         let Some(&(state, word)) = pairs.get(at) else { return };
         model.near(word, &states[state as usize]);
     };
     (0..LANES).for_each(near);
-    if !L::LEVELS {
-        for (at, (&(state, word), scored)) in pairs.iter().zip(out).enumerate() {
-            near(at + LANES);
-            scored.full = full_score(model, &states[state as usize], word, &mut scored.next);
-        }
-        return;
-    }
     let mut waiting = LANES..pairs.len();
     let mut lanes: Vec<(usize, Option<Search<L::Path>>)> =
         (0..pairs.len().min(LANES)).map(|at| (at, None)).collect();
@@ -89,14 +82,6 @@ pub(crate) fn words<L: Lookup>(model: &L, states: &[State], pairs: &[(u32, u32)]
                 None => drop(lanes.swap_remove(lane)),
             }
         }
-    }
-}
-
-impl Scored {
-    /// A place for one.
-    pub(crate) fn empty() -> Self {
-        let full = Full { log10: 0.0, length: 0, rest: 0.0, independent_left: false };
-        Self { full, next: State::default() }
     }
 }
 
@@ -139,23 +124,18 @@ impl<'a, P: Copy> Lane<'a, P> {
         let [one, two] = &mut self.states;
         let (state, next) = if self.swapped { (two, one) } else { (one, two) };
         let word = self.words[self.at];
-        let full = if L::LEVELS {
-            let search = match &mut self.search {
-                None => self.search.insert(Search::begin(model, word, next)),
-                Some(search) => {
-                    search.advance(model, state, next);
-                    search
-                }
-            };
-            if search.prepare(model, state) {
-                return None;
+        let search = match &mut self.search {
+            None => self.search.insert(Search::begin(model, word, next)),
+            Some(search) => {
+                search.advance(model, state, next);
+                search
             }
-            let full = search.finish(model, state, next);
-            self.search = None;
-            full
-        } else {
-            full_score(model, state, word, next)
         };
+        if search.prepare(model, state) {
+            return None;
+        }
+        let full = search.finish(model, state, next);
+        self.search = None;
         self.swapped = !self.swapped;
         Some(full)
     }

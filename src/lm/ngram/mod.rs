@@ -13,10 +13,12 @@ mod arpa;
 pub mod build;
 pub mod compact;
 pub mod estimate;
+mod groups;
 mod hashed;
 mod info;
 mod input;
 mod kenlm;
+mod keyed;
 mod lanes;
 mod line;
 mod list;
@@ -121,7 +123,10 @@ macro_rules! with {
             Engine::Hashed($model) => $call,
             Engine::Compact($model) => $call,
             Engine::Tables($model) => $call,
-            Engine::Kenlm(Kenlm { search: Search::Probing($model), .. }) => $call,
+            Engine::Kenlm(Kenlm { search: Search::Probing(model), .. }) => {
+                let $model = &model.view();
+                $call
+            }
             Engine::Kenlm(Kenlm { search: Search::Trie($model), .. }) => $call,
         }
     };
@@ -299,7 +304,7 @@ impl Core {
     }
 
     /// Scores words after states, several at a time; see [`lanes::words`]. Words are of the vocabulary.
-    fn words_after(&self, states: &[State], pairs: &[(u32, u32)], out: &mut [lanes::Scored]) {
+    fn words_after(&self, states: &[State], pairs: &[(u32, u32)], out: &mut [search::Scored]) {
         with!(&self.engine, model => lanes::words(model, states, pairs, out));
     }
 

@@ -8,7 +8,7 @@ use std::mem;
 use std::sync::Arc;
 use std::task::Poll;
 
-use super::lanes::Scored;
+use super::search::Scored;
 use super::{Core, Ngram, State};
 use crate::lm::fold::Fold;
 use crate::lm::{Carry, Demand, Job, LanguageModel, Limits, Scorer, Scores, Slot, Spec, Work};

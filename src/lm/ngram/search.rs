@@ -7,12 +7,12 @@ use std::hash::{Hash, Hasher};
 /// Two states are equal if their words are: whatever follows them gets equal probabilities.
 #[derive(Debug, Clone, Default)]
 pub struct State {
-    length: u8,
-    words: [u32; NEAR],
-    backoffs: [f32; NEAR],
+    pub(super) length: u8,
+    pub(super) words: [u32; NEAR],
+    pub(super) backoffs: [f32; NEAR],
     links: [u32; NEAR],
     /// Words, backoffs and links beyond the first [`NEAR`], for models of order 9 and above.
-    far: Vec<(u32, f32, u32)>,
+    pub(super) far: Vec<(u32, f32, u32)>,
 }
 
 /// What a model says about one word.
@@ -27,6 +27,13 @@ pub struct Full {
     pub rest: f32,
     /// Whether more context on the left could not have changed the probability.
     pub independent_left: bool,
+}
+
+/// A word's score, and the state after it.
+#[derive(Debug, Clone)]
+pub(crate) struct Scored {
+    pub(crate) full: Full,
+    pub(crate) next: State,
 }
 
 /// One n-gram's weights, log10.
@@ -51,8 +58,11 @@ pub(crate) trait Lookup {
     /// Where a search stands.
     type Path: Copy;
 
-    /// Whether each look depends on what the one before it found; else [`Lookup::near`] asks for
-    /// all that the looks will read.
+    /// What [`Lookup::ahead`] works out.
+    type Ahead: Copy + Default;
+
+    /// Whether each look depends on what the one before it found; else [`Lookup::ahead`] knows all
+    /// that they will read.
     const LEVELS: bool;
 
     /// The longest n-gram's length.
@@ -83,11 +93,34 @@ pub(crate) trait Lookup {
         entry
     }
 
-    /// Asks for the memory that the search for a word after a state will read first.
+    /// Asks for the memory that the search for a word after a state will read first; where there are no
+    /// levels, [`Lookup::ahead`] is used instead.
     fn near(&self, _word: u32, _state: &State) {}
 
     /// Asks for the memory that going back one word, to an n-gram of `length` words, will read.
     fn near_next(&self, _path: &Self::Path, _length: usize, _word: u32) {}
+
+    /// Works out what [`Lookup::score`] of this word after this state needs, and gives each place that it
+    /// will read: whether it will at all, the n-gram's length, and the place.
+    fn ahead(
+        &self,
+        _word: u32,
+        _state: &State,
+        _ahead: &mut Self::Ahead,
+        _each: impl FnMut(bool, usize, usize),
+    ) {
+    }
+
+    /// Asks for the memory of such a place.
+    fn ask(&self, _length: usize, _place: usize) {}
+
+    /// Scores a word; where there are no levels, `ahead` is of this word and state.
+    fn score(&self, state: &State, word: u32, _ahead: &Self::Ahead, out: &mut State) -> Full
+    where
+        Self: Sized,
+    {
+        Search::whole(self, state, word, out)
+    }
 }
 
 /// A search in the middle.
@@ -104,6 +137,16 @@ pub(crate) struct Search<P> {
 }
 
 impl<P: Copy> Search<P> {
+    /// From the beginning to the end.
+    #[inline]
+    pub(crate) fn whole<L: Lookup<Path = P>>(model: &L, state: &State, word: u32, out: &mut State) -> Full {
+        let mut search = Self::begin(model, word, out);
+        while search.more(model, state) {
+            search.advance(model, state, out);
+        }
+        search.finish(model, state, out)
+    }
+
     /// Finds a word alone. `out` begins to become the state after it.
     #[inline]
     pub(crate) fn begin<L: Lookup<Path = P>>(model: &L, word: u32, out: &mut State) -> Self {
@@ -183,17 +226,30 @@ impl<P: Copy> Search<P> {
 /// Scores `word` after `state`; `out` becomes the state after it.
 #[inline]
 pub(crate) fn full_score<L: Lookup>(model: &L, state: &State, word: u32, out: &mut State) -> Full {
-    let mut search = Search::begin(model, word, out);
-    while search.more(model, state) {
-        search.advance(model, state, out);
+    let mut ahead = L::Ahead::default();
+    if !L::LEVELS {
+        model.ahead(word, state, &mut ahead, |wanted, length, place| {
+            if wanted {
+                model.ask(length, place);
+            }
+        });
     }
-    search.finish(model, state, out)
+    model.score(state, word, &ahead, out)
 }
 
 /// Whether some n-gram continues one with this backoff. Zero has two spellings, and -0.0 says
 /// that none does: so the bits count, not the value.
+#[inline]
 pub(crate) fn continues(backoff: f32) -> bool {
     backoff.to_bits() != (-0.0f32).to_bits()
+}
+
+impl Scored {
+    /// A place for one.
+    pub(crate) fn empty() -> Self {
+        let full = Full { log10: 0.0, length: 0, rest: 0.0, independent_left: false };
+        Self { full, next: State::default() }
+    }
 }
 
 impl State {
@@ -254,4 +310,4 @@ impl Hash for State {
 }
 
 /// Words kept without allocating: enough for models of order 8.
-const NEAR: usize = 7;
+pub(crate) const NEAR: usize = 7;

@@ -2,7 +2,7 @@
 
 use super::modulo::Modulo;
 use crate::lm::memory::Memory;
-use crate::lm::prefetch::prefetch_on;
+use crate::lm::prefetch::{prefetch_many, prefetch_on};
 
 /// An n-gram's weights, log10.
 #[derive(Debug, Clone, Copy)]
@@ -76,11 +76,29 @@ impl<const FIXED: bool> Table<FIXED> {
         (found == key).then_some(place)
     }
 
+    /// A key's slot, searched from its ideal one.
+    #[inline]
+    pub(crate) fn find_from(&self, key: u64, ideal: usize) -> Option<Slot> {
+        let key = sane(key);
+        let (slots, mut at) = (self.slots(), ideal);
+        loop {
+            let slot = Slot::of(slots[at]);
+            if slot.key == key {
+                return Some(slot);
+            }
+            if slot.key == 0 {
+                return None;
+            }
+            at += 1;
+            if at == slots.len() {
+                at = 0;
+            }
+        }
+    }
+
     /// The weights at a place that [`Table::find`] gave.
     pub(crate) fn at(&self, place: usize) -> Slot {
-        let all = u128::from_le_bytes(self.slots()[place]);
-        let weight = |bit: u32| f32::from_bits((all >> bit) as u32);
-        Slot { key: all as u64, prob: weight(64), backoff: weight(96) }
+        Slot::of(self.slots()[place])
     }
 
     /// Changes the probability at a place that [`Table::find`] gave.
@@ -95,7 +113,13 @@ impl<const FIXED: bool> Table<FIXED> {
 
     /// Asks for a key's ideal slot, and those behind it.
     pub(crate) fn near(&self, key: u64) {
-        prefetch_on(self.slots(), self.ideal(sane(key)));
+        prefetch_on(self.slots(), self.ideal(key));
+    }
+
+    /// Asks for a slot and those behind it, one of many.
+    #[inline]
+    pub(crate) fn near_place(&self, place: usize) {
+        prefetch_many(self.slots(), place);
     }
 
     /// Adds an n-gram.
@@ -151,7 +175,9 @@ impl<const FIXED: bool> Table<FIXED> {
 
     /// Upper bits of the key times the size: cheaper than a remainder, which is what KenLM takes. Keys
     /// are products with random odd constants, so their upper bits are well mixed.
-    fn ideal(&self, key: u64) -> usize {
+    #[inline]
+    pub(crate) fn ideal(&self, key: u64) -> usize {
+        let key = sane(key);
         if FIXED {
             return self.size.of(key) as usize;
         }
@@ -171,6 +197,15 @@ impl<const FIXED: bool> Table<FIXED> {
         }
         self.used = old.used;
         Some(())
+    }
+}
+
+impl Slot {
+    #[inline]
+    fn of(bytes: [u8; SLOT]) -> Self {
+        let all = u128::from_le_bytes(bytes);
+        let weight = |bit: u32| f32::from_bits((all >> bit) as u32);
+        Self { key: all as u64, prob: weight(64), backoff: weight(96) }
     }
 }
 

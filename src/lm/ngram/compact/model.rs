@@ -184,6 +184,7 @@ impl Compact {
 /// rank, the link, came out when the successor was scored, and the state remembers it.
 impl Lookup for Compact {
     type Path = Path;
+    type Ahead = ();
 
     const LEVELS: bool = true;
 

@@ -159,6 +159,7 @@ pub(super) fn sum(share: f32, backoff: f32, lower: f64) -> f64 {
 /// What is found of a word's context goes with the state as the link: its backoff as a number.
 impl Lookup for Tables {
     type Path = Path;
+    type Ahead = ();
 
     const LEVELS: bool = true;
 

@@ -82,7 +82,7 @@ impl Tables {
     /// If the sizes are beyond what can be counted.
     pub(crate) fn new(header: &Header) -> Result<Self, String> {
         let rest = header.kind == Kind::RestProbing;
-        let (unigram, middle) = if rest { (12, 20) } else { (8, 16) };
+        let (unigram, middle) = if rest { (12, REST_ENTRY) } else { (8, MIDDLE_ENTRY) };
         let order = header.counts.len();
         let mut sections = Sections::after(order);
         let mut table = |name: String, before: usize, count: u64, entry: usize| {
@@ -266,6 +266,9 @@ fn large() -> String {
 pub(crate) const VOCABULARY_ENTRY: usize = 12;
 /// A key and a probability.
 pub(crate) const LONGEST_ENTRY: usize = 12;
+/// Bytes of an entry of the orders between: the key, the probability, the backoff; and with a rest cost.
+pub(crate) const MIDDLE_ENTRY: usize = 16;
+pub(crate) const REST_ENTRY: usize = 20;
 /// Probabilities are negative, so their sign is left out.
 pub(crate) const FLOAT_PROB_BITS: u8 = 31;
 pub(crate) const FLOAT_BACKOFF_BITS: u8 = 32;

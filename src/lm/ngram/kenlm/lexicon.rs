@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use super::header::damaged;
-use super::layout::{Table, VOCABULARY_ENTRY};
+use super::layout::{MIDDLE_ENTRY, REST_ENTRY, Table, VOCABULARY_ENTRY};
 use super::raw::{u32_at, u64_at};
 use crate::lm::bytes::Bytes;
 use crate::lm::ngram::vocab::{is_unk, murmur};
@@ -217,26 +217,45 @@ impl Lexicon {
     }
 }
 
-/// Where the entry with this key is. Looks at each bucket once at most.
+/// Where the entry with this key is, whatever the size of entries.
 #[inline]
 pub(crate) fn find(bytes: &[u8], table: Table, key: u64) -> Option<usize> {
-    if key == 0 {
-        return None;
-    }
-    let mut at = place(table, key);
-    let buckets = table.buckets.divisor();
-    let end = table.start + buckets as usize * table.entry;
-    for _ in 0..buckets {
-        match u64_at(bytes, at) {
-            0 => return None,
-            found if found == key => return Some(at),
-            _ => at += table.entry,
+    let place = place(table, key);
+    Some(match table.entry {
+        VOCABULARY_ENTRY => find_from::<VOCABULARY_ENTRY>(bytes, table, key, place)?.1,
+        MIDDLE_ENTRY => find_from::<MIDDLE_ENTRY>(bytes, table, key, place)?.1,
+        _ => find_from::<REST_ENTRY>(bytes, table, key, place)?.1,
+    })
+}
+
+/// The entry with this key, and where it is. The search begins at its [`place`], and ends in a damaged table
+/// without an empty bucket, too. No entry has the key 0.
+#[inline]
+pub(crate) fn find_from<const ENTRY: usize>(
+    bytes: &[u8],
+    table: Table,
+    key: u64,
+    place: usize,
+) -> Option<(&[u8; ENTRY], usize)> {
+    let end = table.start + table.buckets.divisor() as usize * ENTRY;
+    let mut rest = bytes.get(place..end)?;
+    let mut again = false;
+    loop {
+        while let Some((entry, more)) = rest.split_first_chunk::<ENTRY>() {
+            let found = u64_at(entry, 0);
+            if found == 0 {
+                return None;
+            }
+            if found == key {
+                return Some((entry, end - rest.len()));
+            }
+            rest = more;
         }
-        if at == end {
-            at = table.start;
+        if again {
+            return None;
         }
+        (again, rest) = (true, bytes.get(table.start..end)?);
     }
-    None
 }
 
 /// Where the entry with this key would be if no other were.

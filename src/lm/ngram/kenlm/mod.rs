@@ -62,7 +62,7 @@ impl Kenlm {
         match &self.search {
             Search::Probing(model) => {
                 let missing = words.len() as u64 > self.header.counts[0];
-                missing.then(|| model.unigram(0).0.prob)
+                missing.then(|| model.view().unigram(0).0.prob)
             }
             // A trie does not say; but nobody estimates the value that is put in by default.
             Search::Trie(model) => Some(model.unigram(0).0.prob).filter(|&prob| prob == MISSING_UNK),

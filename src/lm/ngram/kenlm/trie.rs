@@ -183,6 +183,7 @@ impl Trie {
 
 impl Lookup for Trie {
     type Path = Span;
+    type Ahead = ();
 
     const LEVELS: bool = true;
 
