@@ -7,11 +7,13 @@
 //! sequence.)
 
 use std::ops::Range;
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
 use super::super::product::{Epilogue, Panel, Rows, Team};
 use super::layer::{Layer, Update};
 use super::stack::{Arena, Scratch, Stack, hidden};
 use crate::lm;
+use crate::lm::prefetch::prefetch;
 
 impl Stack {
     /// Feeds each row's token to its state, level after level; see [`lm::StepKernel::run_levels`]. The states
@@ -44,24 +46,40 @@ impl Stack {
                 make_sums(layer, first, packed, sums, team);
             }
             let biases = vec![&layer.bias[..]; count];
-            let added = if input.is_none() { &of_tokens } else { &biases };
-            for level in lm::each_level(levels) {
-                let (from, to) = (&rows.from[level.clone()], &rows.to[level.clone()]);
+            let (added, sums) = (if input.is_none() { &of_tokens } else { &biases }, &sums[..]);
+            let panels = states.len();
+            // Nobody ever waits for a lock: rows are packed between turns, and in a turn a panel is one thread's.
+            let states: Vec<Mutex<&mut Vec<f32>>> = states.iter_mut().map(Mutex::new).collect();
+            let packed = RwLock::new(packed);
+            let columns = first..layer.matrix.width();
+            let levels: Vec<Range<usize>> = lm::each_level(levels).collect();
+            let prepare = |turn: usize| {
+                let from = &rows.from[levels[turn].clone()];
+                let states: Vec<MutexGuard<'_, _>> = states.iter().map(lock).collect();
+                let states: Vec<&[f32]> = states.iter().map(|states| &states[..]).collect();
+                // Most were written lately, and by another processor.
+                for states in &states {
+                    from.iter().for_each(|&state| prefetch(states, state as usize * layer.kind.state()));
+                }
+                let mut packed = packed.write().unwrap_or_else(PoisonError::into_inner);
                 packed.pack_columns(
                     &layer.matrix,
-                    layer.matrix.width() - first,
-                    level.len(),
-                    team,
-                    |row, piece| hidden(states, layer.kind, from[row], piece),
+                    columns.len(),
+                    from.len(),
+                    &Team::alone(),
+                    |row, piece| hidden(&states, layer.kind, from[row], piece),
                 );
-                let (packed, sums) = (&*packed, &sums[..]);
-                team.share(states.iter_mut().enumerate(), |(panel, states)| {
-                    let begins = if input.is_some() { &sums[at(panel, count, &level)] } else { &[] };
-                    let added = &added[level.clone()];
-                    let mut update = Update { layer, panel, added, begins, from, to, states };
-                    layer.matrix.run_columns(panel, first..layer.matrix.width(), packed, &mut update);
-                });
-            }
+            };
+            let work = |turn: usize, panel: usize| {
+                let level = levels[turn].clone();
+                let (from, to) = (&rows.from[level.clone()], &rows.to[level.clone()]);
+                let begins = if input.is_some() { &sums[at(panel, count, &level)] } else { &[] };
+                let (added, states) = (&added[level], &mut lock(&states[panel])[..]);
+                let mut update = Update { layer, panel, added, begins, from, to, states };
+                let packed = packed.read().unwrap_or_else(PoisonError::into_inner);
+                layer.matrix.run_columns(panel, columns.clone(), &packed, &mut update);
+            };
+            team.take_turns(levels.len(), panels, prepare, work);
         }
     }
 }
@@ -72,9 +90,16 @@ fn make_sums(layer: &Layer, columns: usize, packed: &Rows, sums: &mut Vec<Panel>
     if sums.len() < needed {
         sums.resize(needed, Panel::ZERO);
     }
-    team.share(sums.chunks_exact_mut(packed.count()).enumerate().take(layer.bias.len()), |(panel, sums)| {
-        layer.matrix.run_columns(panel, 0..columns, packed, &mut Store(sums));
-    });
+    team.share(
+        sums.chunks_exact_mut(packed.count().max(1)).enumerate().take(layer.bias.len()),
+        |(panel, sums)| {
+            layer.matrix.run_columns(panel, 0..columns, packed, &mut Store(sums));
+        },
+    );
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Where a level's rows are among a panel's.

@@ -328,10 +328,10 @@ fn slot(kind: Kind, state: u32) -> std::ops::Range<usize> {
 
 /// Eight neighbouring units of what a layer shows.
 #[inline]
-pub(super) fn hidden(panels: &[Vec<f32>], kind: Kind, state: u32, piece: usize) -> &[f32; PIECE] {
+pub(super) fn hidden<S: AsRef<[f32]>>(panels: &[S], kind: Kind, state: u32, piece: usize) -> &[f32; PIECE] {
     let (panel, part) = (piece / kind.pieces(), piece % kind.pieces());
     let first = state as usize * kind.state() + part * PIECE;
-    panels[panel][first..].first_chunk().unwrap_or(&[f32::NAN; PIECE])
+    panels[panel].as_ref()[first..].first_chunk().unwrap_or(&[f32::NAN; PIECE])
 }
 
 /// A state before its first token has nothing to say.
