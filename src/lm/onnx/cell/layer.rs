@@ -171,6 +171,8 @@ pub struct Update<'a> {
     pub panel: usize,
     /// What is added to the products of a row: the panel of this number, of a row of a table or of biases.
     pub added: &'a [&'a [Panel]],
+    /// What the products of a row are added to; nothing where they are whole.
+    pub begins: &'a [Panel],
     pub from: &'a [u32],
     pub to: &'a [u32],
     /// States of this panel's units, one history after another.
@@ -189,6 +191,11 @@ impl Epilogue for Update<'_> {
                 (0..size).step_by(16).for_each(|part| prefetch(self.states, state as usize * size + part));
             }
         }
+    }
+
+    #[inline(always)]
+    fn begin(&self, row: usize) -> &Panel {
+        self.begins.get(row).unwrap_or(&Panel::ZERO)
     }
 
     #[inline(always)]
