@@ -21,7 +21,7 @@ pub use activation::{add, exponential, sigmoid, tanh};
 pub use dots::{dot, dots};
 pub use reduced::Precision;
 pub use team::Team;
-pub use tile::{Epilogue, PANEL, Panel};
+pub use tile::{Epilogue, MOST_ROWS, PANEL, Panel};
 
 pub use reduced::Kind;
 use tile::Loops;

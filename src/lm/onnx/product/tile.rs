@@ -8,6 +8,8 @@
 
 /// Outputs in a panel.
 pub const PANEL: usize = 32;
+/// Most rows of a block on any processor.
+pub const MOST_ROWS: usize = 12;
 
 /// A number for each output of a panel.
 #[derive(Debug, Clone, Copy)]
@@ -26,7 +28,15 @@ pub trait Epilogue {
         let _ = (first, rows);
     }
 
-    /// Takes the products of rows `first..first + tile.len()` with one panel. `FUSED` says that the
+    /// What is added to the products of a row.
+    #[inline(always)]
+    fn added(&self, row: usize) -> Option<&Panel> {
+        let _ = row;
+        None
+    }
+
+    /// Takes the products of rows `first..first + tile.len()` with one panel, each with its
+    /// [`Epilogue::added`]. `FUSED` says that the
     /// processor multiplies and adds in one instruction. To be inlined: it is compiled for each kind of
     /// processor.
     fn finish<const FUSED: bool>(&mut self, first: usize, tile: &mut [Panel]);
@@ -76,7 +86,7 @@ impl Loops {
     pub fn rows(self) -> usize {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => 12,
+            Self::Avx512 => MOST_ROWS,
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => 3,
             Self::Portable => 2,
@@ -134,6 +144,19 @@ fn fused(weights: &[Panel], lane: usize, row: impl Iterator<Item = f32>) -> f32 
     sum
 }
 
+/// Adds what is to be added to products, and hands them on.
+#[inline(always)]
+pub fn finish<const FUSED: bool>(first: usize, tile: &mut [Panel], epilogue: &mut impl Epilogue) {
+    for (row, Panel(products)) in (first..).zip(&mut *tile) {
+        if let Some(Panel(added)) = epilogue.added(row) {
+            for lane in 0..PANEL {
+                products[lane] += added[lane];
+            }
+        }
+    }
+    epilogue.finish::<FUSED>(first, tile);
+}
+
 /// Calls `$block::<ROWS, _>` for as many rows as there are.
 macro_rules! by_rows {
     ($block:ident, $weights:expr, $packed:expr, $count:expr, $first:expr, $epilogue:expr, [$($rows:literal)*]) => {
@@ -148,7 +171,7 @@ macro_rules! by_rows {
 #[target_feature(enable = "avx512f,avx512dq,fma")]
 fn avx512<E: Epilogue>(weights: &[Panel], packed: &[f32], rows: usize, first: usize, epilogue: &mut E) {
     use std::arch::x86_64::{
-        _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
+        _mm512_add_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
     };
 
     #[inline]
@@ -175,6 +198,15 @@ fn avx512<E: Epilogue>(weights: &[Panel], packed: &[f32], rows: usize, first: us
         let mut tile = [Panel::ZERO; ROWS];
         for row in 0..ROWS {
             let out = tile[row].0.as_mut_ptr();
+            // In the registers: of loops over so few numbers compilers make poor code.
+            if let Some(Panel(added)) = epilogue.added(first + row) {
+                // SAFETY: as above.
+                #[allow(unsafe_code)]
+                let (one, two) =
+                    unsafe { (_mm512_loadu_ps(added.as_ptr()), _mm512_loadu_ps(added.as_ptr().add(16))) };
+                left[row] = _mm512_add_ps(left[row], one);
+                right[row] = _mm512_add_ps(right[row], two);
+            }
             // SAFETY: as above.
             #[allow(unsafe_code)]
             unsafe {
@@ -224,7 +256,7 @@ fn avx2<E: Epilogue>(weights: &[Panel], packed: &[f32], rows: usize, first: usiz
                 }
             }
         }
-        epilogue.finish::<true>(first, &mut tile);
+        finish::<true>(first, &mut tile, epilogue);
     }
     by_rows!(block, weights, packed, rows, first, epilogue, [1 2 3]);
 }
@@ -244,7 +276,7 @@ fn portable<E: Epilogue>(weights: &[Panel], packed: &[f32], rows: usize, first: 
                 }
             }
         }
-        epilogue.finish::<false>(first, &mut tile);
+        finish::<false>(first, &mut tile, epilogue);
     }
     by_rows!(block, weights, packed, rows, first, epilogue, [1 2]);
 }
