@@ -223,7 +223,8 @@ impl Epilogue for Update<'_> {
                 let mut block = Block::new(tile);
                 for (place, row) in rows.clone().enumerate() {
                     let (panel, at) = kind.place(self.from[row]);
-                    eight(&mut block.old[place / 4], place).copy_from_slice(&self.states[panel].0[at + 8..at + 16]);
+                    eight(&mut block.old[place / 4], place)
+                        .copy_from_slice(&self.states[panel].0[at + 8..at + 16]);
                 }
                 block.lstm::<FUSED>(self.layer.peepholes.get(self.panel));
                 for (place, row) in rows.enumerate() {
@@ -237,7 +238,8 @@ impl Epilogue for Update<'_> {
                 let mut block = Block::new(tile);
                 for (place, row) in rows.clone().enumerate() {
                     let (panel, at) = kind.place(self.from[row]);
-                    eight(&mut block.old[place / 4], place).copy_from_slice(&self.states[panel].0[at..at + 8]);
+                    eight(&mut block.old[place / 4], place)
+                        .copy_from_slice(&self.states[panel].0[at..at + 8]);
                 }
                 block.gru::<FUSED>();
                 for (place, row) in rows.enumerate() {

@@ -17,6 +17,8 @@ mod tile;
 
 use std::ops::Range;
 
+use crate::lm::prefetch::prefetch;
+
 pub use activation::{add, exponential, sigmoid, tanh};
 pub use dots::{dot, dots};
 pub use reduced::Precision;
@@ -61,6 +63,9 @@ pub struct Rows {
 
 /// To copy fewer rows takes less time than to wake another thread for it.
 const WORTH_SHARING: usize = 48;
+
+/// Pieces are asked for so many before they are read.
+const AHEAD: usize = 4;
 
 /// Rows are read in pieces of so many numbers.
 pub const PIECE: usize = 8;
@@ -222,13 +227,20 @@ impl Rows {
             left = rest;
             (block, values)
         });
+        let Tiles::Exact(loops) = matrix.tiles() else { return };
         team.share(blocks, |(block, values)| {
+            let mut rows = [&[0.0; PIECE]; MOST_ROWS];
+            let rows = &mut rows[..block.len()];
+            let pieces = matrix.width / PIECE;
             for (number, values) in values.chunks_exact_mut(PIECE * block.len()).enumerate() {
-                for (place, row) in block.clone().enumerate() {
-                    for (at, &value) in piece(row, number).iter().enumerate() {
-                        values[at * block.len() + place] = value;
-                    }
+                // The pieces of a row need not lie side by side.
+                if number + AHEAD < pieces {
+                    block.clone().for_each(|row| prefetch(piece(row, number + AHEAD), 0));
                 }
+                for (place, row) in rows.iter_mut().zip(block.clone()) {
+                    *place = piece(row, number);
+                }
+                loops.pack(rows, values);
             }
         });
     }

@@ -120,6 +120,31 @@ impl Loops {
         }
     }
 
+    /// Packs eight numbers of each row of a block, column by column: number `at` of row `place` goes to
+    /// `out[at * rows.len() + place]`.
+    #[inline]
+    pub fn pack(self, rows: &[&[f32; 8]], out: &mut [f32]) {
+        #[cfg(target_arch = "x86_64")]
+        if let (Self::Avx512, Some((first, _)), Some((_, last))) =
+            (self, rows.split_first_chunk(), rows.split_last_chunk())
+        {
+            // All rows are among the first eight or the last eight.
+            debug_assert!(rows.len() <= 16);
+            // SAFETY: `best` chose this after asking the processor.
+            #[allow(unsafe_code)]
+            unsafe {
+                transpose(first, out, rows.len());
+                transpose(last, &mut out[rows.len() - 8..], rows.len());
+            }
+            return;
+        }
+        for (place, row) in rows.iter().enumerate() {
+            for (at, &value) in row.iter().enumerate() {
+                out[at * rows.len() + place] = value;
+            }
+        }
+    }
+
     /// The product of one row with one column of a panel, the bits that [`Loops::run`] gives.
     pub fn dot(self, weights: &[Panel], lane: usize, row: impl Iterator<Item = f32>) -> f32 {
         match self {
@@ -142,6 +167,43 @@ fn fused(weights: &[Panel], lane: usize, row: impl Iterator<Item = f32>) -> f32 
         sum = value.mul_add(weights.0[lane], sum);
     }
     sum
+}
+
+/// Writes eight rows as columns that lie `step` numbers apart.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+fn transpose(rows: &[&[f32; 8]; 8], out: &mut [f32], step: usize) {
+    use std::arch::x86_64::{
+        _mm256_loadu_ps, _mm256_permute2f128_ps, _mm256_shuffle_ps, _mm256_storeu_ps, _mm256_unpackhi_ps,
+        _mm256_unpacklo_ps,
+    };
+
+    // SAFETY: a row is eight numbers.
+    #[allow(unsafe_code)]
+    let [a, b, c, d, e, f, g, h] = rows.map(|row| unsafe { _mm256_loadu_ps(row.as_ptr()) });
+    // Pairs of rows, then fours, in both halves; then the halves of all eight.
+    let (ab, cd) = (_mm256_unpacklo_ps(a, b), _mm256_unpacklo_ps(c, d));
+    let (ef, gh) = (_mm256_unpacklo_ps(e, f), _mm256_unpacklo_ps(g, h));
+    let (ab_high, cd_high) = (_mm256_unpackhi_ps(a, b), _mm256_unpackhi_ps(c, d));
+    let (ef_high, gh_high) = (_mm256_unpackhi_ps(e, f), _mm256_unpackhi_ps(g, h));
+    let fours = [
+        (_mm256_shuffle_ps::<0x44>(ab, cd), _mm256_shuffle_ps::<0x44>(ef, gh)),
+        (_mm256_shuffle_ps::<0xee>(ab, cd), _mm256_shuffle_ps::<0xee>(ef, gh)),
+        (_mm256_shuffle_ps::<0x44>(ab_high, cd_high), _mm256_shuffle_ps::<0x44>(ef_high, gh_high)),
+        (_mm256_shuffle_ps::<0xee>(ab_high, cd_high), _mm256_shuffle_ps::<0xee>(ef_high, gh_high)),
+    ];
+    let (low, high) = (
+        fours.map(|(one, two)| _mm256_permute2f128_ps::<0x20>(one, two)),
+        fours.map(|(one, two)| _mm256_permute2f128_ps::<0x31>(one, two)),
+    );
+    for (at, column) in low.into_iter().chain(high).enumerate() {
+        let out = &mut out[at * step..][..8];
+        // SAFETY: it is eight numbers.
+        #[allow(unsafe_code)]
+        unsafe {
+            _mm256_storeu_ps(out.as_mut_ptr(), column);
+        }
+    }
 }
 
 /// Adds what is to be added to products, and hands them on.
