@@ -159,7 +159,7 @@ impl Weights {
         Layer {
             kind: self.kind,
             size: self.size,
-            matrix: Matrix::pack(tiles, before + state, panels, weight),
+            matrix: Matrix::pack(tiles, before + state, panels, weight).of_columns(before + self.size),
             bias: panel_by_panel(panels, bias),
             peepholes: if self.p.is_empty() { Vec::new() } else { (0..panels).map(peepholes).collect() },
         }

@@ -47,7 +47,8 @@ impl Table {
         let rows = first.rows();
         let weight = |output: usize, column| first.of_input(rows[output].0, column);
         Self {
-            matrix: Matrix::pack(tiles, first.input.next_multiple_of(PIECE), panels, weight),
+            matrix: Matrix::pack(tiles, first.input.next_multiple_of(PIECE), panels, weight)
+                .of_columns(first.input),
             bias: panel_by_panel(panels, |output| first.bias(rows[output])),
             embedding,
             known: std::iter::repeat_with(OnceLock::new).take(tokens).collect(),

@@ -41,6 +41,8 @@ pub enum Tiles {
 pub struct Matrix {
     /// Numbers in a row that it is multiplied with, a multiple of [`PIECE`].
     width: usize,
+    /// How many of them count; the others only fill a row up.
+    columns: usize,
     weights: Weights,
 }
 
@@ -86,7 +88,12 @@ impl Matrix {
             }
             Tiles::Reduced(kind) => Weights::Reduced(reduced::Matrix::pack(kind, width, panels, weight)),
         };
-        Self { width, weights }
+        Self { width, columns: width, weights }
+    }
+
+    /// The same, where all weights beyond so many columns are 0: products in f32 leave these out.
+    pub fn of_columns(self, columns: usize) -> Self {
+        Self { columns: columns.min(self.width), ..self }
     }
 
     /// Numbers in a row that it is multiplied with.
@@ -125,7 +132,8 @@ impl Matrix {
             match &self.weights {
                 Weights::Exact(loops, weights) => {
                     let packed = &rows.values[block.start * self.width..block.end * self.width];
-                    loops.run(self.panel(weights, panel), packed, block.len(), block.start, epilogue);
+                    let weights = &self.panel(weights, panel)[..self.columns];
+                    loops.run(weights, packed, block.len(), block.start, epilogue);
                 }
                 Weights::Reduced(matrix) => matrix.run(panel, &rows.reduced, block, epilogue),
             }
@@ -136,7 +144,8 @@ impl Matrix {
     pub fn dot(&self, output: usize, row: impl Iterator<Item = f32>) -> f32 {
         match &self.weights {
             Weights::Exact(loops, weights) => {
-                loops.dot(self.panel(weights, output / PANEL), output % PANEL, row)
+                let weights = &self.panel(weights, output / PANEL)[..self.columns];
+                loops.dot(weights, output % PANEL, row)
             }
             Weights::Reduced(matrix) => matrix.dot(output, row),
         }
