@@ -277,6 +277,16 @@ pub trait StepKernel: Send {
     /// If the model fails; states written by this call are then unspecified.
     fn run(&mut self, rows: Rows<'_>, wanted: Wanted<'_>, out: &mut [f32]) -> Result<()>;
 
+    /// Feeds each row's token to its state, level after level: rows `levels[l]..levels[l + 1]` may start from
+    /// what rows of earlier levels wrote. Nothing is asked; [`StepKernel::again`] answers. No two rows write
+    /// the same state, and the states have the bits that [`StepKernel::run`] gives.
+    ///
+    /// # Errors
+    /// As [`StepKernel::run`].
+    fn run_levels(&mut self, rows: Rows<'_>, levels: &[u32]) -> Result<()> {
+        level_by_level(self, rows, levels)
+    }
+
     /// Writes ln p of further tokens after histories that were run before: no token is fed, and no
     /// state changes. `states` are those that [`StepKernel::run`] wrote, or that were loaded from a
     /// [`Carry`] of such a one; the numbers are the bits that `run` would have given.
@@ -292,6 +302,24 @@ pub trait StepKernel: Send {
     }
 }
 
+/// Runs levels as they are defined, each by itself.
+pub(crate) fn level_by_level<K: StepKernel + ?Sized>(
+    kernel: &mut K,
+    rows: Rows<'_>,
+    levels: &[u32],
+) -> Result<()> {
+    for level in each_level(levels) {
+        let offsets = vec![0; level.len() + 1];
+        kernel.run(rows.slice(level), Wanted { tokens: &[], offsets: &offsets }, &mut [])?;
+    }
+    Ok(())
+}
+
+/// The rows of each level.
+pub(crate) fn each_level(levels: &[u32]) -> impl Iterator<Item = std::ops::Range<usize>> {
+    levels.windows(2).map(|ends| ends[0] as usize..ends[1] as usize)
+}
+
 /// The rows of one step.
 #[derive(Debug, Clone, Copy)]
 pub struct Rows<'a> {
@@ -302,6 +330,13 @@ pub struct Rows<'a> {
     pub from: &'a [u32],
     /// Where each row's new state goes; may equal `from` of the same row, and of no other.
     pub to: &'a [u32],
+}
+
+impl<'a> Rows<'a> {
+    /// Some of the rows, of a kernel without a window.
+    pub(crate) fn slice(self, rows: std::ops::Range<usize>) -> Self {
+        Self { tokens: &self.tokens[rows.clone()], from: &self.from[rows.clone()], to: &self.to[rows] }
+    }
 }
 
 /// What a step must report: row `r` wants `tokens[offsets[r]..offsets[r + 1]]`.

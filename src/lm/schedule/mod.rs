@@ -4,6 +4,7 @@
 //! of Si et al., Interspeech 2013). Some of those that were run are remembered and need no row when
 //! they come again.
 
+mod ahead;
 mod flight;
 mod histories;
 mod run;
@@ -59,6 +60,8 @@ struct Batch {
     tokens: Vec<u32>,
     from: Vec<u32>,
     to: Vec<u32>,
+    /// Where the levels begin that are run by one call, and where the last ends.
+    levels: Vec<u32>,
     wanted: Vec<u32>,
     offsets: Vec<u32>,
     /// How many wait for each row whose questions are asked.
@@ -66,6 +69,21 @@ struct Batch {
     out: Vec<f32>,
     /// Those who wait for the row just run, or are being answered.
     served: Vec<Waiter>,
+}
+
+impl Batch {
+    /// Forgets all but which histories are the rows.
+    fn clear(&mut self) {
+        self.tokens.clear();
+        self.from.clear();
+        self.to.clear();
+        self.levels.clear();
+        self.levels.push(0);
+        self.wanted.clear();
+        self.offsets.clear();
+        self.offsets.push(0);
+        self.asked.clear();
+    }
 }
 
 impl<K: StepKernel> Scheduler<K> {
@@ -267,19 +285,12 @@ impl<K: StepKernel> Scorer for Scheduler<K> {
             // A history gives its state back when all that continue it have their answers: it has its own first.
             self.answer();
         }
-        if rows > 0
-            && let Err(error) = self.try_run(0..rows)
-        {
-            // Somebody's row spoilt the batch: each alone, so that only the guilty fail.
-            for row in 0..rows {
-                let waiting = &self.histories.entries[self.batch.rows[row] as usize].waiting;
-                let failed = |waiter: &Waiter| {
-                    self.flights[waiter.slot as usize].as_ref().is_none_or(|flight| flight.left == 0)
-                };
-                if rows == 1 || waiting.iter().all(failed) {
-                    self.fail(row, &error);
-                } else if let Err(error) = self.try_run(row..row + 1) {
-                    self.fail(row, &error);
+        match rows {
+            0 => {}
+            _ if self.answers_later(rows) => self.run_ahead(),
+            _ => {
+                if let Err(error) = self.try_run(0..rows) {
+                    self.each_alone(&error);
                 }
             }
         }

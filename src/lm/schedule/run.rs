@@ -13,15 +13,10 @@ impl<K: StepKernel> Scheduler<K> {
     fn run(&mut self, range: std::ops::Range<usize>) -> Result<()> {
         let window = self.kernel.window();
         let later = self.answers_later(range.len());
-        let batch = &mut self.batch;
-        batch.tokens.clear();
-        batch.from.clear();
-        batch.to.clear();
-        batch.wanted.clear();
-        batch.offsets.clear();
-        batch.offsets.push(0);
-        batch.asked.clear();
-        for &row in &batch.rows[range.clone()] {
+        self.batch.clear();
+        for at in range.clone() {
+            let batch = &mut self.batch;
+            let row = batch.rows[at];
             let begin = batch.wanted.len();
             let asking = &self.histories.entries[row as usize].waiting;
             let asking = if later { &[] } else { &asking[..] };
@@ -51,26 +46,9 @@ impl<K: StepKernel> Scheduler<K> {
                 push_window(&flight.job.trie, node, length, &mut batch.tokens);
                 continue;
             }
-            batch.tokens.push(entry.token);
-            let parent = entry.parent;
-            let to = self.histories.states.take();
-            batch.to.push(to);
-            let count = self.histories.states.count as usize;
-            // A few at once: growing may copy all of them.
-            self.kernel.reserve(count.next_multiple_of(STATES_AT_ONCE))?;
-            let entry = &self.histories.entries[row as usize];
-            batch.from.push(match parent {
-                NONE => {
-                    // The start is written where the result goes: a row may overwrite its own.
-                    match &entry.carry {
-                        Some(carry) => self.kernel.load(to, carry)?,
-                        None => self.kernel.reset(to),
-                    }
-                    to
-                }
-                parent => self.histories.entries[parent as usize].state,
-            });
+            self.place(row)?;
         }
+        let batch = &mut self.batch;
         batch.out.clear();
         batch.out.resize(batch.wanted.len(), f32::NAN);
         let started = Instant::now();
@@ -79,14 +57,46 @@ impl<K: StepKernel> Scheduler<K> {
             Wanted { tokens: &batch.wanted, offsets: &batch.offsets },
             &mut batch.out,
         );
-        let per_row = started.elapsed().as_secs_f64() / range.len() as f64;
-        self.row_seconds =
-            if self.row_seconds == 0.0 { per_row } else { 0.7 * self.row_seconds + 0.3 * per_row };
-        self.work.steps += 1;
-        self.work.rows += range.len() as u64;
+        self.count(started, range.len(), 1);
         result?;
         self.spread(range, later);
         Ok(())
+    }
+
+    /// Adds a history to the rows of the batch, with a state for what comes after it.
+    pub(super) fn place(&mut self, number: u32) -> Result<()> {
+        let to = self.histories.states.take();
+        self.batch.to.push(to);
+        let count = self.histories.states.count as usize;
+        // A few at once: growing may copy all of them.
+        self.kernel.reserve(count.next_multiple_of(STATES_AT_ONCE))?;
+        let from = self.begin(number, to)?;
+        self.batch.from.push(from);
+        self.batch.tokens.push(self.histories.entries[number as usize].token);
+        Ok(())
+    }
+
+    /// The state that a history's row starts from.
+    pub(super) fn begin(&mut self, number: u32, to: u32) -> Result<u32> {
+        let entry = &self.histories.entries[number as usize];
+        if entry.parent != NONE {
+            return Ok(self.histories.entries[entry.parent as usize].state);
+        }
+        // The start is written where the result goes: a row may overwrite its own.
+        match &entry.carry {
+            Some(carry) => self.kernel.load(to, carry)?,
+            None => self.kernel.reset(to),
+        }
+        Ok(to)
+    }
+
+    /// Counts what was run.
+    pub(super) fn count(&mut self, started: Instant, rows: usize, steps: usize) {
+        let per_row = started.elapsed().as_secs_f64() / rows as f64;
+        self.row_seconds =
+            if self.row_seconds == 0.0 { per_row } else { 0.7 * self.row_seconds + 0.3 * per_row };
+        self.work.steps += steps as u64;
+        self.work.rows += rows as u64;
     }
 
     /// Whether a step of so many rows only computes states: a small step costs a whole pass over the output
@@ -108,16 +118,32 @@ impl<K: StepKernel> Scheduler<K> {
     }
 
     /// From so many rows on a step is at full speed.
-    fn small(&self) -> usize {
+    pub(super) fn small(&self) -> usize {
         SMALL.min(self.limits.rows.div_ceil(2))
     }
 
-    /// Answers those who wait for it, once they are enough or there is nothing else to do.
-    fn answer_in_time(&mut self) {
+    /// Answers those who wait for it, once they are enough, a step is full or there is nothing else to do.
+    pub(super) fn answer_in_time(&mut self, full: bool) {
         let ready = |slot: &usize| self.flights[*slot].as_ref().is_some_and(|flight| flight.rows() > 0);
-        let enough = self.found.len() >= self.limits.rows || self.batch.rows.len() >= self.small();
+        let enough = self.found.len() >= self.limits.rows || full;
         if enough || !self.order.iter().any(ready) {
             self.answer();
+        }
+    }
+
+    /// Runs the rows of the batch one by one after they failed together, so that only the guilty fail.
+    pub(super) fn each_alone(&mut self, error: &Error) {
+        let rows = self.batch.rows.len();
+        for row in 0..rows {
+            let waiting = &self.histories.entries[self.batch.rows[row] as usize].waiting;
+            let failed = |waiter: &Waiter| {
+                self.flights[waiter.slot as usize].as_ref().is_none_or(|flight| flight.left == 0)
+            };
+            if rows == 1 || waiting.iter().all(failed) {
+                self.fail(row, error);
+            } else if let Err(error) = self.try_run(row..row + 1) {
+                self.fail(row, &error);
+            }
         }
     }
 
@@ -136,6 +162,10 @@ impl<K: StepKernel> Scheduler<K> {
     fn spread(&mut self, range: std::ops::Range<usize>, later: bool) {
         for row in range.clone() {
             let number = self.batch.rows[row];
+            if later {
+                self.lead_on(number, self.batch.to[row - range.start]);
+                continue;
+            }
             let entry = &mut self.histories.entries[number as usize];
             entry.queued = false;
             std::mem::swap(&mut self.batch.served, &mut entry.waiting);
@@ -155,19 +185,12 @@ impl<K: StepKernel> Scheduler<K> {
                     entry.learn(self.batch.wanted[at], self.batch.out[at]);
                 }
             }
-            let served = if later { self.batch.served.len() } else { asked };
-            self.work.shared += served.saturating_sub(1) as u64;
+            self.work.shared += asked.saturating_sub(1) as u64;
             for at in 0..self.batch.served.len() {
                 let waiter = self.batch.served[at];
                 let Some(flight) = &mut self.flights[waiter.slot as usize] else { continue };
                 if flight.left == 0 {
                     continue; // it failed
-                }
-                if later {
-                    self.found.push(waiter);
-                    flight.feed(waiter.unit, &mut self.born);
-                    self.born(waiter.slot, true);
-                    continue;
                 }
                 if at >= asked {
                     // It came by an earlier row of this very step, and its questions were not asked.
@@ -190,9 +213,30 @@ impl<K: StepKernel> Scheduler<K> {
             self.batch.served.clear();
         }
         match later {
-            true => self.answer_in_time(),
+            true => self.answer_in_time(self.batch.rows.len() >= self.small()),
             false => self.answer(),
         }
+    }
+
+    /// The state after a history is `to`. Who waits for the history comes to what continues it, and has its
+    /// answers later.
+    pub(super) fn lead_on(&mut self, number: u32, to: u32) {
+        let entry = &mut self.histories.entries[number as usize];
+        entry.queued = false;
+        entry.state = to;
+        let mut waiting = std::mem::take(&mut entry.waiting);
+        self.work.shared += waiting.len().saturating_sub(1) as u64;
+        for waiter in waiting.drain(..) {
+            let Some(flight) = &mut self.flights[waiter.slot as usize] else { continue };
+            if flight.left == 0 {
+                continue; // it failed
+            }
+            self.found.push(waiter);
+            flight.feed(waiter.unit, &mut self.born);
+            self.born(waiter.slot, true);
+        }
+        // Whose memory is kept. Nobody waits for what is there.
+        self.histories.entries[number as usize].waiting = waiting;
     }
 
     /// Units of a job whose history before has been run: each is found among the histories, or waits. If
@@ -294,7 +338,7 @@ impl<K: StepKernel> Scheduler<K> {
     }
 
     /// Gives up the jobs that wait for a row.
-    pub(super) fn fail(&mut self, row: usize, error: &Error) {
+    fn fail(&mut self, row: usize, error: &Error) {
         let entry = &mut self.histories.entries[self.batch.rows[row] as usize];
         entry.queued = false;
         for waiter in entry.waiting.drain(..) {

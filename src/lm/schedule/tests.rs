@@ -8,7 +8,9 @@ use std::task::Poll;
 use proptest::prelude::*;
 
 use super::Scheduler;
-use crate::lm::{BOUNDARY, Carry, Job, Limits, Rows, Scorer, Scores, StepKernel, Wanted, Work};
+use crate::lm::{
+    BOUNDARY, Carry, Job, Limits, Rows, Scorer, Scores, StepKernel, Wanted, Work, level_by_level,
+};
 use crate::trie::{Builder, Trie};
 use crate::{Error, Result};
 
@@ -28,6 +30,10 @@ struct Hash {
     answers: bool,
     /// Calls that were asked for answers: passes over an output layer.
     passes: usize,
+    /// Calls that ran rows.
+    calls: usize,
+    /// Rows that levels may have together.
+    most: usize,
 }
 
 fn feed(state: u64, token: u32) -> u64 {
@@ -62,6 +68,7 @@ impl StepKernel for Hash {
     }
     fn run(&mut self, rows: Rows<'_>, wanted: Wanted<'_>, out: &mut [f32]) -> Result<()> {
         let count = wanted.offsets.len() - 1;
+        self.calls += 1;
         self.rows += count as u64;
         self.largest = self.largest.max(count);
         self.passes += usize::from(!wanted.tokens.is_empty());
@@ -87,6 +94,13 @@ impl StepKernel for Hash {
         }
         Ok(())
     }
+    fn run_levels(&mut self, rows: Rows<'_>, levels: &[u32]) -> Result<()> {
+        let calls = self.calls;
+        assert!(rows.tokens.len() <= self.most, "{levels:?}");
+        let result = level_by_level(self, rows, levels);
+        self.calls = calls + 1;
+        result
+    }
     fn again(&mut self, states: &[u32], wanted: Wanted<'_>, out: &mut [f32]) -> Option<Result<()>> {
         if !self.answers {
             return None;
@@ -110,7 +124,8 @@ fn scheduler(rows: usize, alone: bool, window: Option<usize>) -> Scheduler<Hash>
 }
 
 fn with_answers(rows: usize, alone: bool, window: Option<usize>, answers: bool) -> Scheduler<Hash> {
-    let kernel = Hash { states: Vec::new(), rows: 0, largest: 0, window, answers, passes: 0 };
+    let kernel =
+        Hash { states: Vec::new(), rows: 0, largest: 0, window, answers, passes: 0, calls: 0, most: rows };
     Scheduler::new(kernel, "hash", &Limits { rows, step_time: None, alone, threads: 1 })
 }
 

@@ -7,7 +7,7 @@ use super::super::product::Team;
 use super::super::signature::Signature;
 use super::super::typical::Shows;
 use super::stack::{Arena, Saved, Scratch, Stack};
-use crate::lm::{Carry, Rows, StepKernel, Wanted};
+use crate::lm::{self, Carry, Rows, StepKernel, Wanted};
 use crate::{Error, Result};
 
 /// Runs a [`Stack`] step by step.
@@ -107,12 +107,34 @@ impl StepKernel for CellKernel {
         for first in (0..n).step_by(MOST_ROWS) {
             let part = first..(first + MOST_ROWS).min(n);
             let wanted = Wanted { offsets: &wanted.offsets[first..=part.end], ..wanted };
-            let rows = Rows {
-                tokens: &rows.tokens[part.clone()],
-                from: &rows.from[part.clone()],
-                to: &rows.to[part],
-            };
+            let rows = rows.slice(part);
             self.stack.step(rows, wanted, out, &mut self.arena, &mut self.scratch, &self.team);
+        }
+        Ok(())
+    }
+
+    fn run_levels(&mut self, rows: Rows<'_>, levels: &[u32]) -> Result<()> {
+        if self.stack.is_reduced() {
+            return lm::level_by_level(self, rows, levels);
+        }
+        let nothing = vec![0; rows.tokens.len() + 1];
+        self.check(&[rows.from, rows.to], rows.tokens, Wanted { tokens: &[], offsets: &nothing }, 0)?;
+        if rows.from.len() != rows.tokens.len() || !fit(levels, rows.tokens.len()) {
+            return Err(Error::Internal(format!("{}: levels that do not fit the rows", self.lm)));
+        }
+        if let Some(error) = crate::faults::io("onnx::run") {
+            return Err(self.fail(error.to_string()));
+        }
+        let mut levels = levels;
+        while let [first, _, ..] = *levels {
+            let most =
+                levels.iter().take_while(|&&end| (end - first) as usize <= MOST_ROWS_OF_LEVELS).count();
+            // A level of more is one by itself.
+            let (part, _) = levels.split_at(most.max(2));
+            let ends: Vec<u32> = part.iter().map(|end| end - first).collect();
+            let rows = rows.slice(first as usize..part[part.len() - 1] as usize);
+            self.stack.run_levels(rows, &ends, &mut self.arena, &mut self.scratch, &self.team);
+            levels = &levels[part.len() - 1..];
         }
         Ok(())
     }
@@ -125,6 +147,12 @@ impl StepKernel for CellKernel {
     }
 }
 
+/// Whether levels are all of so many rows, in order.
+fn fit(levels: &[u32], rows: usize) -> bool {
+    let ends = (levels.first(), levels.last());
+    levels.is_sorted() && ends == (Some(&0), Some(&(rows as u32)))
+}
+
 impl Shows for CellKernel {
     fn shown(&self, state: u32) -> Vec<f32> {
         self.stack.shown(&self.arena, state).take(self.stack.head.width()).collect()
@@ -133,3 +161,5 @@ impl Shows for CellKernel {
 
 /// Larger steps are run in parts: more rows make a product no faster, and take memory.
 const MOST_ROWS: usize = 512;
+/// Levels that have more rows together are run in parts: their sums are to stay in the cache.
+const MOST_ROWS_OF_LEVELS: usize = 128;

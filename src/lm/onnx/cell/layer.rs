@@ -178,6 +178,8 @@ pub struct Update<'a> {
     pub panel: usize,
     /// What is added to the products of a row: the panel of this number, of a row of a table or of biases.
     pub added: &'a [&'a [Panel]],
+    /// What the products of a row are added to; nothing where they are whole.
+    pub begins: &'a [Panel],
     pub from: &'a [u32],
     pub to: &'a [u32],
     /// States of this panel's units, one history after another.
@@ -212,6 +214,11 @@ impl Epilogue for Update<'_> {
     #[inline(always)]
     fn added(&self, row: usize) -> Option<&Panel> {
         Some(&self.added[row][self.panel])
+    }
+
+    #[inline(always)]
+    fn begin(&self, row: usize) -> &Panel {
+        self.begins.get(row).unwrap_or(&Panel::ZERO)
     }
 
     #[inline(always)]

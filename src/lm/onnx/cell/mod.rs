@@ -2,12 +2,13 @@
 //!
 //! ONNX Runtime decides what a model means: it loads every file, and whatever is run here must give its
 //! scores. But a step of a language model over many histories is almost nothing but matrix products, and
-//! three things around them can be had only where the step is written for the purpose:
+//! four things around them can be had only where the step is written for the purpose:
 //!
 //! * what the first layer makes of a token depends on the token alone, and is computed once ([`table`]);
 //! * gates become states while they lie in registers, and no gate is ever stored ([`layer`]);
 //! * states lie where the next step reads them: nothing is gathered before a step and scattered after it,
-//!   and one copy of the weights serves all workers ([`stack`]).
+//!   and one copy of the weights serves all workers ([`stack`]);
+//! * steps of few rows are made together, as far as tokens are known beforehand ([`levels`]).
 //!
 //! A graph is recognised ([`recognise`]) if it is an embedding, LSTM, GRU or RNN nodes with weights that no
 //! input changes, and an output layer, with nothing between them that changes a number. All others are run
@@ -15,6 +16,7 @@
 
 pub mod kernel;
 mod layer;
+mod levels;
 mod recognise;
 mod stack;
 mod table;

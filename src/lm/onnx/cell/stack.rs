@@ -8,8 +8,8 @@ use crate::lm::{self, Wanted};
 
 /// A recurrent language model, packed; immutable but for its table, shared by all workers.
 pub struct Stack {
-    table: Table,
-    layers: Vec<Layer>,
+    pub(super) table: Table,
+    pub(super) layers: Vec<Layer>,
     pub head: Head,
 }
 
@@ -19,7 +19,7 @@ pub struct Stack {
 #[derive(Default)]
 pub struct Arena {
     /// By layer and panel; where in it see [`Kind::place`].
-    panels: Vec<Vec<Vec<Panel>>>,
+    pub(super) panels: Vec<Vec<Vec<Panel>>>,
     norms: Vec<Option<Norm>>,
     /// States that were asked for; there may be room for more.
     count: usize,
@@ -31,7 +31,9 @@ pub struct Saved(Vec<f32>, Option<Norm>);
 /// One worker's memory for a step.
 #[derive(Default)]
 pub struct Scratch {
-    rows: Rows,
+    pub(super) rows: Rows,
+    /// Products that others are added to.
+    pub(super) sums: Vec<Panel>,
     head: head::Scratch,
 }
 
@@ -63,6 +65,11 @@ impl Stack {
             layers.push(weights.pack(tiles, below, layers.is_empty()));
         }
         Ok(Self { table: table.ok_or("it has no layers")?, layers, head })
+    }
+
+    /// Whether its products are rounded.
+    pub fn is_reduced(&self) -> bool {
+        self.layers.iter().any(|layer| layer.matrix.tiles().is_reduced())
     }
 
     /// Says that one worker more uses the model.
@@ -121,7 +128,8 @@ impl Stack {
             };
             let packed = &*packed;
             team.share(states.iter_mut().enumerate(), |(panel, states)| {
-                let mut update = Update { layer, panel, added, from: rows.from, to: rows.to, states };
+                let mut update =
+                    Update { layer, panel, added, begins: &[], from: rows.from, to: rows.to, states };
                 layer.matrix.run(panel, packed, &mut update);
             });
         }
@@ -175,10 +183,10 @@ impl Stack {
         scratch: &mut Scratch,
         team: &Team,
     ) {
+        arena.forget_norms(states);
         let Some((layer, panels)) = self.layers.last().zip(arena.panels.last()) else { return };
         let some = |row: &usize| wanted.offsets[*row] < wanted.offsets[*row + 1];
         let asked: Vec<usize> = (0..states.len()).filter(some).collect();
-        states.iter().for_each(|&state| arena.norms[state as usize] = None);
         if asked.is_empty() {
             return;
         }
@@ -304,6 +312,11 @@ impl Arena {
         self.norms[state as usize] = *norm;
     }
 
+    /// Says that these states are no longer those that the output layer saw.
+    pub(super) fn forget_norms(&mut self, states: &[u32]) {
+        states.iter().for_each(|&state| self.norms[state as usize] = None);
+    }
+
     fn each(&mut self, stack: &Stack, state: u32, mut see: impl FnMut(&mut [f32])) {
         for (layer, panels) in stack.layers.iter().zip(&mut self.panels) {
             let (at, first) = layer.kind.place(state);
@@ -315,12 +328,12 @@ impl Arena {
 
 /// Eight neighbouring units of what a layer shows.
 #[inline]
-fn hidden(panels: &[Vec<Panel>], kind: Kind, state: u32, piece: usize) -> &[f32; PIECE] {
+pub(super) fn hidden<S: AsRef<[Panel]>>(panels: &[S], kind: Kind, state: u32, piece: usize) -> &[f32; PIECE] {
     let pieces = kind.pieces();
     // Most kinds have one piece in a panel, and a division takes long.
     let (panel, part) = if pieces == 1 { (piece, 0) } else { (piece / pieces, piece % pieces) };
     let (at, first) = kind.place(state);
-    panels[panel][at].0[first + part * PIECE..].first_chunk().unwrap_or(&[f32::NAN; PIECE])
+    panels[panel].as_ref()[at].0[first + part * PIECE..].first_chunk().unwrap_or(&[f32::NAN; PIECE])
 }
 
 /// A state before its first token has nothing to say.

@@ -326,3 +326,67 @@ fn wanting_less_or_later_changes_no_bit() {
     let expected = [out[1], out[2], out[2], out[1], out[0], out[1]];
     assert_eq!(later.map(f32::to_bits), expected.map(f32::to_bits));
 }
+
+/// Steps of several lengths made layer after layer, against the same steps one by one.
+#[test]
+fn levels_have_the_bits_of_steps_one_by_one() {
+    let mut chance = numbers(100_000, 99, 0.5).into_iter().map(|number| number + 0.5);
+    let mut below = |most: usize| ((chance.next().unwrap() * most as f32) as usize).min(most - 1);
+    for (kind, peepholes) in KINDS {
+        for sizes in [&[40][..], &[33, 40], &[9, 70, 33]] {
+            let model = Model::new(kind, peepholes, 12, sizes, 70);
+            for tiles in Tiles::all() {
+                let stack = model.stack(tiles, if below(2) == 0 { usize::MAX } else { 0 });
+                // A state for each row, and one beside them that two lists start from.
+                let mut levels = vec![0, 1 + below(3)];
+                let mut from: Vec<u32> = (0..levels[1] as u32).collect();
+                for _ in 0..1 + below(6) {
+                    let (first, end) = (levels[levels.len() - 2], levels[levels.len() - 1]);
+                    let most = if below(4) == 0 { 60 } else { 6 };
+                    let rows = 1 + below(most);
+                    // Of the last level most start, of those before some.
+                    let start = |below: &mut dyn FnMut(usize) -> usize| match below(5) {
+                        0 => below(end),
+                        _ => first + below(end - first),
+                    };
+                    from.extend((0..rows).map(|_| start(&mut below) as u32));
+                    levels.push(end + rows);
+                }
+                let count = from.len();
+                let tokens: Vec<u32> = (0..count).map(|_| below(70) as u32).collect();
+                let to: Vec<u32> = (0..count as u32).collect();
+                let ends: Vec<u32> = levels.iter().map(|&end| end as u32).collect();
+                let row: Vec<u32> = (0..70).chain([BOUNDARY]).collect();
+                let scores = |team: &Team, together: bool| {
+                    let (mut arena, mut scratch) = (Arena::new(&stack), Scratch::default());
+                    assert!(arena.reserve(&stack, count));
+                    (0..levels[1] as u32).for_each(|state| arena.reset(&stack, state));
+                    let rows = Rows { tokens: &tokens, from: &from, to: &to };
+                    if together {
+                        stack.run_levels(rows, &ends, &mut arena, &mut scratch, team);
+                    } else {
+                        for level in levels.windows(2) {
+                            let nothing = Wanted { tokens: &[], offsets: &vec![0; level[1] - level[0] + 1] };
+                            let rows = rows.slice(level[0]..level[1]);
+                            stack.step(rows, nothing, &mut [], &mut arena, &mut scratch, team);
+                        }
+                    }
+                    // What each state shows, and by one step more what it holds beside.
+                    let offsets: Vec<u32> = (0..=count).map(|n| (n * row.len()) as u32).collect();
+                    let tokens = row.repeat(count);
+                    let wanted = Wanted { tokens: &tokens, offsets: &offsets };
+                    let mut out = vec![f32::NAN; 2 * tokens.len()];
+                    let (now, next) = out.split_at_mut(tokens.len());
+                    stack.again(&to, wanted, now, &mut arena, &mut scratch, team);
+                    let rows = Rows { tokens: &vec![5; count], from: &to, to: &to };
+                    stack.step(rows, wanted, next, &mut arena, &mut scratch, team);
+                    out.into_iter().map(f32::to_bits).collect::<Vec<u32>>()
+                };
+                let one_by_one = scores(&Team::alone(), false);
+                for team in [Team::alone(), Team::new(2).unwrap()] {
+                    assert!(scores(&team, true) == one_by_one, "{kind:?} {sizes:?} {tiles:?} {levels:?}");
+                }
+            }
+        }
+    }
+}

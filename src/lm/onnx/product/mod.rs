@@ -140,6 +140,27 @@ impl Matrix {
         }
     }
 
+    /// As [`Matrix::run`], of rows that have only some columns; only in f32, where a sum may go on with others
+    /// ([`Epilogue::begin`]), and then has the bits of the whole.
+    pub fn run_columns(
+        &self,
+        panel: usize,
+        columns: Range<usize>,
+        rows: &Rows,
+        epilogue: &mut impl Epilogue,
+    ) {
+        let Weights::Exact(loops, weights) = &self.weights else {
+            debug_assert!(false, "a row in fewer bits has one scale for all columns");
+            return;
+        };
+        debug_assert_eq!(rows.width, columns.len());
+        let weights = &self.panel(weights, panel)[columns];
+        for block in self.tiles().blocks(rows.count) {
+            let packed = &rows.values[block.start * rows.width..block.end * rows.width];
+            loops.run(weights, packed, block.len(), block.start, epilogue);
+        }
+    }
+
     /// The product of one row with one output, the bits that [`Matrix::run`] gives.
     pub fn dot(&self, output: usize, row: impl Iterator<Item = f32>) -> f32 {
         match &self.weights {
@@ -223,16 +244,28 @@ impl Rows {
         team: &Team,
         piece: impl Fn(usize, usize) -> &'a [f32; PIECE] + Sync,
     ) {
-        (self.count, self.width) = (count, matrix.width);
+        self.pack_columns(matrix, matrix.width, count, team, piece);
+    }
+
+    /// As [`Rows::pack`], rows of `width` numbers for [`Matrix::run_columns`].
+    pub fn pack_columns<'a>(
+        &mut self,
+        matrix: &Matrix,
+        width: usize,
+        count: usize,
+        team: &Team,
+        piece: impl Fn(usize, usize) -> &'a [f32; PIECE] + Sync,
+    ) {
+        (self.count, self.width) = (count, width);
         if let Weights::Reduced(matrix) = &matrix.weights {
             return self.reduced.pack(matrix, count, team, piece);
         }
         let few = Team::alone();
         let team = if count < WORTH_SHARING { &few } else { team };
-        self.values.resize(count * matrix.width, 0.0);
+        self.values.resize(count * width, 0.0);
         let mut left = &mut self.values[..];
         let blocks = matrix.tiles().blocks(count).map(|block| {
-            let (values, rest) = std::mem::take(&mut left).split_at_mut(block.len() * matrix.width);
+            let (values, rest) = std::mem::take(&mut left).split_at_mut(block.len() * width);
             left = rest;
             (block, values)
         });
@@ -240,7 +273,7 @@ impl Rows {
         team.share(blocks, |(block, values)| {
             let mut rows = [&[0.0; PIECE]; MOST_ROWS];
             let rows = &mut rows[..block.len()];
-            let pieces = matrix.width / PIECE;
+            let pieces = width / PIECE;
             for (number, values) in values.chunks_exact_mut(PIECE * block.len()).enumerate() {
                 // The pieces of a row need not lie side by side.
                 if number + AHEAD < pieces {

@@ -57,6 +57,54 @@ fn as_sums_in_f64_and_alike_for_any_number_of_rows_and_threads() {
     }
 }
 
+/// Adds products to what others left.
+struct GoOn<'a>(&'a mut [Panel]);
+
+impl Epilogue for GoOn<'_> {
+    fn begin(&self, row: usize) -> &Panel {
+        &self.0[row]
+    }
+
+    fn finish<const FUSED: bool>(&mut self, first: usize, tile: &mut [Panel]) {
+        self.0[first..first + tile.len()].copy_from_slice(tile);
+    }
+}
+
+#[test]
+fn a_product_made_of_parts_of_the_columns_has_the_bits_of_the_whole() {
+    let (width, panels) = (56, 2);
+    let pieces: Vec<[f32; PIECE]> =
+        (0..40 * width / PIECE).map(|at| std::array::from_fn(|i| value(at * PIECE + i))).collect();
+    let team = Team::alone();
+    for tiles in Tiles::all() {
+        let matrix = Matrix::pack(tiles, width, panels, |output, column| value(output * 977 + column * 31));
+        for count in [1, 2, 5, 12, 13, 40] {
+            let mut whole = Rows::default();
+            whole.pack(&matrix, count, &team, |row, piece| &pieces[row * width / PIECE + piece]);
+            for panel in 0..panels {
+                let mut want = vec![[f32::NAN; PANEL]; count];
+                matrix.run(panel, &whole, &mut Keep(&mut want));
+                for cut in [0, 8, 24, 56] {
+                    let mut sums = vec![Panel::ZERO; count];
+                    for columns in [0..cut, cut..width] {
+                        let mut part = Rows::default();
+                        let first = columns.start / PIECE;
+                        part.pack_columns(&matrix, columns.len(), count, &team, |row, piece| {
+                            &pieces[row * width / PIECE + first + piece]
+                        });
+                        matrix.run_columns(panel, columns, &part, &mut GoOn(&mut sums));
+                    }
+                    let bits = |numbers: &[f32; PANEL]| numbers.map(f32::to_bits);
+                    assert!(
+                        want.iter().zip(&sums).all(|(want, sum)| bits(want) == bits(&sum.0)),
+                        "{tiles:?} {cut}"
+                    );
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn blocks_are_all_rows_in_order() {
     for tiles in Tiles::all() {

@@ -28,6 +28,12 @@ pub trait Epilogue {
         let _ = (first, rows);
     }
 
+    /// What the sums of a row begin with: those of columns that come before. Only products in f32 ask.
+    fn begin(&self, row: usize) -> &Panel {
+        let _ = row;
+        &Panel::ZERO
+    }
+
     /// What is added to the products of a row.
     #[inline(always)]
     fn added(&self, row: usize) -> Option<&Panel> {
@@ -246,8 +252,17 @@ fn avx512<E: Epilogue>(weights: &[Panel], packed: &[f32], rows: usize, first: us
     ) {
         let mut left = [_mm512_setzero_ps(); ROWS];
         let mut right = left;
-        for (Panel(weights), values) in weights.iter().zip(packed.as_chunks::<ROWS>().0) {
+        for row in 0..ROWS {
+            let Panel(begin) = epilogue.begin(first + row);
             // SAFETY: a panel is 32 numbers: two times 16.
+            #[allow(unsafe_code)]
+            unsafe {
+                left[row] = _mm512_loadu_ps(begin.as_ptr());
+                right[row] = _mm512_loadu_ps(begin.as_ptr().add(16));
+            }
+        }
+        for (Panel(weights), values) in weights.iter().zip(packed.as_chunks::<ROWS>().0) {
+            // SAFETY: as above.
             #[allow(unsafe_code)]
             let (one, two) =
                 unsafe { (_mm512_loadu_ps(weights.as_ptr()), _mm512_loadu_ps(weights.as_ptr().add(16))) };
@@ -297,11 +312,21 @@ fn avx2<E: Epilogue>(weights: &[Panel], packed: &[f32], rows: usize, first: usiz
         epilogue: &mut E,
     ) {
         let mut parts = [[_mm256_setzero_ps(); 4]; ROWS];
+        for row in 0..ROWS {
+            let Panel(begin) = epilogue.begin(first + row);
+            for part in 0..4 {
+                // SAFETY: a panel is 32 numbers: four times 8.
+                #[allow(unsafe_code)]
+                unsafe {
+                    parts[row][part] = _mm256_loadu_ps(begin.as_ptr().add(8 * part));
+                }
+            }
+        }
         for (Panel(weights), values) in weights.iter().zip(packed.as_chunks::<ROWS>().0) {
             for row in 0..ROWS {
                 let value = _mm256_set1_ps(values[row]);
                 for part in 0..4 {
-                    // SAFETY: a panel is 32 numbers: four times 8.
+                    // SAFETY: as above.
                     #[allow(unsafe_code)]
                     let weights = unsafe { _mm256_loadu_ps(weights.as_ptr().add(8 * part)) };
                     parts[row][part] = _mm256_fmadd_ps(value, weights, parts[row][part]);
@@ -330,7 +355,7 @@ fn portable<E: Epilogue>(weights: &[Panel], packed: &[f32], rows: usize, first: 
         first: usize,
         epilogue: &mut E,
     ) {
-        let mut tile = [Panel::ZERO; ROWS];
+        let mut tile: [Panel; ROWS] = std::array::from_fn(|row| *epilogue.begin(first + row));
         for (Panel(weights), values) in weights.iter().zip(packed.as_chunks::<ROWS>().0) {
             for row in 0..ROWS {
                 for lane in 0..PANEL {

@@ -26,6 +26,54 @@ fn small_steps_are_answered_together() {
     assert_eq!(scheduler.kernel.passes, 1 + 300usize.div_ceil(128));
 }
 
+/// What small steps lead to is run with them, as long as it is little and all together no more than a step
+/// may have.
+#[test]
+fn small_steps_are_one_call_of_the_kernel() {
+    let trie = trie(&[(200..240).collect(), (250..290).collect()]);
+    // 79 histories: the start, then two a step. Of 25 rows the thirteenth has no room.
+    for (rows, calls) in [(200, 1), (128, 1), (79, 1), (78, 2), (25, 4), (3, 79 - 39), (1, 79)] {
+        let mut scheduler = with_answers(rows, false, None, true);
+        let slot = scheduler.submit(job(&trie)).unwrap();
+        assert_eq!(finish(&mut scheduler, slot), plain(&trie, 1, None));
+        let Work { steps, rows: run, .. } = scheduler.work();
+        assert_eq!((scheduler.kernel.calls, run), (calls, 79), "{rows} rows a step");
+        assert_eq!(steps, if rows == 1 { 79 } else { 40 });
+    }
+    // A large step among small ones is one by itself: it is answered at once.
+    let wide: Vec<Vec<u32>> = (0..70).map(|at| vec![1, 2, 100 + at, 3]).collect();
+    let trie = self::trie(&wide);
+    let mut scheduler = with_answers(128, false, None, true);
+    let slot = scheduler.submit(job(&trie)).unwrap();
+    assert_eq!(finish(&mut scheduler, slot), plain(&trie, 1, None));
+    assert_eq!((scheduler.kernel.calls, scheduler.kernel.passes), (2, 2));
+}
+
+/// A start that cannot be loaded is its job's failure alone.
+#[test]
+fn a_start_of_another_model_takes_no_other_job_with_it() {
+    let tries = [trie(&[vec![1, 2, 3, 4]]), trie(&[vec![5, 6]]), trie(&[vec![7, 1, 2], vec![1, 2, 5]])];
+    for kept in [0, 1 << 20] {
+        let mut scheduler = with_answers(64, false, None, true);
+        scheduler.remember(kept);
+        let foreign = Some(Carry(Arc::new("another model's")));
+        let starts = [None, foreign, None];
+        let submit = |(trie, start)| scheduler.submit(Job { start, ..job(trie) }).unwrap();
+        let slots: Vec<_> = tries.iter().zip(starts).map(submit).collect();
+        for _ in 0..10 {
+            scheduler.step().unwrap();
+        }
+        for (at, &slot) in slots.iter().enumerate() {
+            match take(&mut scheduler, slot).unwrap() {
+                Ok((ln, _)) => assert_eq!((at != 1, ln), (true, plain(&tries[at], 1, None))),
+                Err(error) => assert!(at == 1 && error.to_string().contains("carry")),
+            }
+        }
+        slots.into_iter().for_each(|slot| scheduler.release(slot));
+        assert!(all_given_back(&scheduler));
+    }
+}
+
 /// Each step is answered by itself where somebody counts on that.
 #[test]
 fn answers_do_not_wait_where_time_is_short_or_jobs_are_kept_apart() {
