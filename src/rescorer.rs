@@ -12,6 +12,7 @@ mod session;
 mod tail;
 #[cfg(test)]
 mod tests;
+mod texts;
 mod word_trie;
 
 use std::sync::Arc;

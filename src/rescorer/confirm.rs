@@ -14,6 +14,7 @@ use std::task::Poll;
 use super::Shared;
 use super::features;
 use super::flight::{Answer, Flight, Member, Part};
+use super::texts::Texts;
 use crate::combine::MIX;
 use crate::lm::{Carry, Job};
 use crate::nbest::{Status, Utterance};
@@ -132,13 +133,14 @@ impl Flight {
             vocabulary: whole.vocabulary,
             ..Utterance::default()
         };
+        let texts = Texts::new(&utterance, &shared.markers);
         let mut parts = Vec::with_capacity(members.len());
         for (at, (member, lm)) in members.iter_mut().zip(&shared.lms).enumerate() {
             if member.exact.is_none() {
                 parts.push(None);
                 continue;
             }
-            let viewed = features::view(&utterance, shared, lm, member, false);
+            let viewed = features::view(&utterance, &texts, shared, lm, member, false);
             let submitted = viewed.and_then(|(trie, mut view)| {
                 let job = Job {
                     trie: Arc::new(trie),

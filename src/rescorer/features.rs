@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use super::flight::{Member, WordScore};
+use super::texts::Texts;
 use super::{Interpolation, Lm, Shared};
 use crate::combine::{MIX, WORDS, mix};
 use crate::lm::Scores;
 use crate::nbest::{Hypothesis, Name, Utterance};
-use crate::tokens::Vocab;
+use crate::tokens::{Encoded, Vocab};
 use crate::trie::{ROOT, Trie};
 use crate::{Error, Result};
 
@@ -48,11 +49,10 @@ impl View {
 }
 
 /// Sets the feature `words`.
-pub(super) fn count_words(utterance: &mut Utterance, shared: &Shared) {
+pub(super) fn count_words(utterance: &mut Utterance, texts: &Texts) {
     let name: Name = WORDS.into();
-    for hypothesis in &mut utterance.hypotheses {
-        let words = shared.markers.count(&hypothesis.bytes);
-        hypothesis.set(&name, words as f64);
+    for (at, hypothesis) in utterance.hypotheses.iter_mut().enumerate() {
+        hypothesis.set(&name, texts.of(at).len() as f64);
     }
 }
 
@@ -75,6 +75,7 @@ pub(super) fn count_oov<'a>(
 /// [`Error::Record`] where such ids are no tokens of the model, or do not say which words they are.
 pub(super) fn view(
     utterance: &Utterance,
+    texts: &Texts,
     shared: &Shared,
     lm: &Lm,
     member: &mut Member,
@@ -86,11 +87,12 @@ pub(super) fn view(
     let mixed = matches!(shared.interpolation, Interpolation::Linear { .. });
     let spanned = detail || mixed || shared.best_only.is_some();
     member.builder.start(if shared.bos { spec.vocab.bos() } else { NO_CONTEXT });
+    let mut spelling = Spelling::new(&*spec.vocab, texts);
     let (mut ids, mut words) = (Vec::new(), Vec::new());
-    for hypothesis in &utterance.hypotheses {
+    for (at, hypothesis) in utterance.hypotheses.iter().enumerate() {
         ids.clear();
         words.clear();
-        let texts = shared.markers.words(&hypothesis.bytes);
+        let texts = texts.of(at);
         let (mut oov, mut ordinal) = (0, 0);
         let mut spans = Vec::with_capacity(if spanned { texts.len() } else { 0 });
         if let Some(given) = hypothesis.ids.as_deref().filter(|_| given.is_some()) {
@@ -117,11 +119,8 @@ pub(super) fn view(
                 spans = given.spans;
             }
         } else {
-            for word in texts {
-                let spelled = match ids.is_empty() {
-                    true => member.cache.encode_first(&*spec.vocab, &lm.text, word),
-                    false => member.cache.encode(&*spec.vocab, &lm.text, word),
-                };
+            for &word in texts {
+                let spelled = spelling.word(word, ids.is_empty(), member, lm);
                 ids.extend_from_slice(spelled.ids);
                 words.extend(spelled.words.iter().map(|&word| ordinal + word));
                 ordinal += spelled.lm_words;
@@ -144,6 +143,56 @@ pub(super) fn view(
         view.words.push(spans);
     }
     Ok((member.builder.finish(), view))
+}
+
+/// A list's distinct words as one model spells them, each looked up when it is first met.
+struct Spelling<'a> {
+    texts: &'a Texts,
+    /// Words before which a hypothesis has no tokens are apart where they are spelled otherwise.
+    firsts: bool,
+    entries: Vec<Option<Spelled>>,
+    ids: Vec<u32>,
+    words: Vec<u32>,
+}
+
+/// Where the tokens of a word are, and what else [`Encoded`] says.
+#[derive(Clone, Copy)]
+struct Spelled {
+    start: usize,
+    end: usize,
+    lm_words: u32,
+    oov: u32,
+}
+
+impl<'a> Spelling<'a> {
+    fn new(vocab: &dyn Vocab, texts: &'a Texts) -> Self {
+        let firsts = vocab.first_differs();
+        let entries = vec![None; texts.distinct() * if firsts { 2 } else { 1 }];
+        Self { texts, firsts, entries, ids: Vec::new(), words: Vec::new() }
+    }
+
+    fn word(&mut self, number: u32, first: bool, member: &mut Member, lm: &Lm) -> Encoded<'_> {
+        let first = first && self.firsts;
+        let at = number as usize + if first { self.texts.distinct() } else { 0 };
+        let spelled = self.entries[at].unwrap_or_else(|| {
+            let (vocab, word) = (&*lm.model.spec().vocab, self.texts.word(number));
+            let encoded = match first {
+                true => member.cache.encode_first(vocab, &lm.text, word),
+                false => member.cache.encode(vocab, &lm.text, word),
+            };
+            let start = self.ids.len();
+            self.ids.extend_from_slice(encoded.ids);
+            self.words.extend_from_slice(encoded.words);
+            Spelled { start, end: self.ids.len(), lm_words: encoded.lm_words, oov: encoded.oov }
+        });
+        self.entries[at] = Some(spelled);
+        Encoded {
+            ids: &self.ids[spelled.start..spelled.end],
+            words: &self.words[spelled.start..spelled.end],
+            lm_words: spelled.lm_words,
+            oov: spelled.oov,
+        }
+    }
 }
 
 /// A hypothesis as the recogniser's token ids have it.

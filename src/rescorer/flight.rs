@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::best_first::BestFirst;
 use super::confirm::Round;
 use super::features::{self, View};
+use super::texts::Texts;
 use super::word_trie::WordTrie;
 use super::{Carries, Lm, Shared};
 use crate::lm::{Carry, Job, Scorer, Scores, Slot};
@@ -170,13 +171,14 @@ impl Flight {
     pub fn start(mut request: Request, shared: &Shared, members: &mut [Member], held: bool) -> Self {
         let late = request.deadline.is_some_and(|deadline| Instant::now() >= deadline);
         let nothing = request.utterance.hypotheses.is_empty();
-        features::count_words(&mut request.utterance, shared);
+        let texts = Texts::new(&request.utterance, &shared.markers);
+        features::count_words(&mut request.utterance, &texts);
         let mut parts = Vec::with_capacity(members.len());
         for (at, (member, lm)) in members.iter_mut().zip(&shared.lms).enumerate() {
             let mut part = Part { answer: Answer::Late, ..Part::default() };
             if !late && !nothing {
-                let viewed =
-                    features::view(&request.utterance, shared, lm, member, request.detail || request.words);
+                let spans = request.detail || request.words;
+                let viewed = features::view(&request.utterance, &texts, shared, lm, member, spans);
                 let (trie, view) =
                     match viewed.and_then(|viewed| tensors(&request.utterance, lm).map(|()| viewed)) {
                         Ok(viewed) => viewed,
@@ -209,18 +211,18 @@ impl Flight {
         let (outcome, rounds) = (None, Vec::new());
         let mut flight = Self { request, parts, contest: Contest::None, words: None, held, outcome, rounds };
         let races = shared.best_only.is_some() && !flight.request.detail && !flight.request.words;
-        if races && let Some(words) = flight.words(shared) {
+        if races && let Some(words) = flight.words(shared, &texts) {
             flight.focus(&words, &vec![false; words.ends.len()], members);
             flight.contest = Contest::Before(words);
         }
         if flight.request.words {
-            flight.words = flight.words(shared);
+            flight.words = flight.words(shared, &texts);
         }
         flight
     }
 
     /// The list's words, where every model read those of the text.
-    fn words(&self, shared: &Shared) -> Option<WordTrie> {
+    fn words(&self, shared: &Shared, texts: &Texts) -> Option<WordTrie> {
         let views = self.parts.iter().zip(&shared.lms).map(|(part, lm)| {
             let spec = lm.model.spec();
             let words = spec.grain == crate::lm::Grain::Token && !spec.backward;
@@ -231,7 +233,8 @@ impl Flight {
         if given {
             return None;
         }
-        let mut words = WordTrie::new(&self.request.utterance, &shared.markers, shared.score_eos, &views)?;
+        let mut words =
+            WordTrie::new(texts, self.request.utterance.hypotheses.len(), shared.score_eos, &views)?;
         for (reading, part) in words.readings.iter_mut().zip(&self.parts) {
             reading.iter_mut().for_each(|reading| reading.races = part.races);
         }

@@ -1,15 +1,15 @@
 //! The words of a list as a trie: what each word is under every model, and where it lies in theirs.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
 use super::features::View;
-use crate::Utterance;
+use super::texts::Texts;
 use crate::lm::Scores;
-use crate::tokens::Markers;
-use crate::trie::{ROOT, Trie};
+use crate::trie::{Builder, ROOT, Trie};
 
 /// Longest context, in words with the word itself, by which words are said to be alike.
 pub const ORDERS: usize = 4;
@@ -51,82 +51,50 @@ pub(super) struct Reading {
 }
 
 impl WordTrie {
-    /// The words of `utterance` as the models of `views` spelled them; `None` where a model did not read
-    /// the words of the text.
+    /// The words of a list as the models of `views` spelled them; `None` where a model did not read the
+    /// words of the text.
     pub(super) fn new(
-        utterance: &Utterance,
-        markers: &Markers,
+        texts: &Texts,
+        hypotheses: usize,
         score_eos: bool,
         views: &[Option<&View>],
     ) -> Option<Self> {
-        let reading =
-            |view: &&View| Reading { trie: view.trie.clone(), unmarked: view.unmarked, ..Reading::default() };
-        let mut trie = Self {
-            readings: views.iter().map(|view| view.as_ref().map(reading)).collect(),
-            ..Self::default()
+        let fits = |view: &View| {
+            let alike = |(at, spans): (usize, &Vec<_>)| spans.len() == texts.of(at).len();
+            view.words.len() == hypotheses
+                && view.trie.ends.len() == hypotheses
+                && view.words.iter().enumerate().all(alike)
         };
-        // 0 is what stands before the first word.
-        trie.distinct = 1;
-        trie.add(0, [0; ORDERS]);
-        for reading in trie.readings.iter_mut().flatten() {
-            reading.add(0, true, ROOT, ROOT);
+        if !views.iter().flatten().all(|view| fits(view)) {
+            return None;
         }
-        // Seeded by chance: texts are others'.
-        let state = RandomState::default();
-        let mut words: HashMap<&[u8], u32, _> = HashMap::with_hasher(state.clone());
-        // Numbers by two others.
-        let mut nodes: HashMap<u64, u32, _> = HashMap::with_hasher(state.clone());
-        let mut longer: HashMap<u64, u32, _> = HashMap::with_hasher(state);
-        let pair = |first: u32, second: u32| u64::from(first) << 32 | u64::from(second);
-        let mut paths: Vec<Vec<u32>> = vec![Vec::new(); views.len()];
-        for (at, hypothesis) in utterance.hypotheses.iter().enumerate() {
-            let texts = markers.words(&hypothesis.bytes);
-            for (view, path) in views.iter().zip(&mut paths) {
-                let Some(view) = view else { continue };
-                if view.words.get(at)?.len() != texts.len() {
-                    return None;
-                }
-                path.clear();
-                path.extend(view.trie.path(*view.trie.ends.get(at)?));
-                path.reverse();
-            }
-            let mut offsets = vec![0usize; views.len()];
-            let mut parent = 0u32;
-            for place in 0..texts.len() + usize::from(score_eos) {
-                let fresh = words.len() as u32;
-                // `</s>` is no word of a text.
-                let word = texts.get(place).map_or(u32::MAX, |text| *words.entry(text).or_insert(fresh));
-                let spans = |view: &View| view.words[at].get(place).copied().unwrap_or((1, true));
-                for (offset, view) in offsets.iter_mut().zip(views) {
-                    *offset += view.map_or(0, |view| spans(view).0 as usize);
-                }
-                let fresh = trie.parent.len() as u32;
-                let node = *nodes.entry(pair(parent, word)).or_insert(fresh);
-                if node == fresh {
-                    let before = trie.contexts[parent as usize];
-                    let mut contexts = [0; ORDERS];
-                    for (order, context) in contexts.iter_mut().enumerate() {
-                        let shorter = if order == 0 { u32::MAX } else { before[order - 1] };
-                        // A context is the word after a shorter one; the two maps never share a number.
-                        let number = trie.distinct as u32;
-                        *context = *longer.entry(pair(shorter, word)).or_insert(number);
-                        trie.distinct = trie.distinct.max(*context as usize + 1);
-                    }
-                    trie.add(parent, contexts);
-                    for (((view, reading), path), &offset) in
-                        views.iter().zip(&mut trie.readings).zip(&paths).zip(&offsets)
-                    {
-                        let (Some(view), Some(reading)) = (view, reading) else { continue };
-                        let (tokens, knows) = spans(view);
-                        let last = offset.checked_sub(1).map_or(ROOT, |at| path[at]);
-                        reading.add(tokens, knows, last, path.get(offset).copied().unwrap_or(ROOT));
-                    }
-                }
-                parent = node;
-            }
-            trie.ends.push(parent);
+        let mut builder = Builder::default();
+        builder.start(u32::MAX);
+        let (mut words, mut zeros) = (Vec::new(), Vec::new());
+        for at in 0..hypotheses {
+            words.clear();
+            words.extend_from_slice(texts.of(at));
+            // `</s>` is no word of a text.
+            words.extend(score_eos.then_some(texts.distinct() as u32));
+            zeros.resize(words.len(), 0);
+            builder.push(&words, &zeros);
         }
-        Some(trie)
+        let Trie { token, parent, ends, .. } = builder.finish();
+        let mut contexts = Contexts::new(texts.distinct() + 1);
+        let mut readings: Vec<_> =
+            views.iter().map(|view| view.map(|view| Reading::new(view, parent.len()))).collect();
+        for (at, &end) in ends.iter().enumerate() {
+            // Words that are new come last: nothing follows them yet.
+            let fresh = contexts.of.len()..end as usize + 1;
+            for node in fresh.clone() {
+                contexts.add(parent[node] as usize, token[node]);
+            }
+            for (view, reading) in views.iter().zip(&mut readings) {
+                let (Some(view), Some(reading)) = (view, reading) else { continue };
+                reading.read(fresh.clone(), view, at, score_eos);
+            }
+        }
+        Some(Self { parent, contexts: contexts.of, distinct: contexts.distinct, ends, readings })
     }
 
     /// Whether the model at `lm` could be left unfinished where only the winner is wanted.
@@ -144,11 +112,6 @@ impl WordTrie {
         self.parent.len()
     }
 
-    fn add(&mut self, parent: u32, contexts: [u32; ORDERS]) {
-        self.parent.push(parent);
-        self.contexts.push(contexts);
-    }
-
     /// Sets every word's value under a model that is done.
     pub(super) fn fill(&mut self, lm: usize, scores: &Scores) {
         let (Some(reading), Scores::Nodes { ln, boundary, .. }) = (&mut self.readings[lm], scores) else {
@@ -161,13 +124,76 @@ impl WordTrie {
     }
 }
 
+/// Numbers of words in their contexts.
+struct Contexts {
+    /// By node.
+    of: Vec<[u32; ORDERS]>,
+    /// By word, without a context; 0 where it has none yet.
+    alone: Vec<u32>,
+    /// By the number of a context and the word after it.
+    longer: HashMap<u64, u32, RandomState>,
+    distinct: usize,
+}
+
+impl Contexts {
+    /// Of the root; 0 is what stands before the first word. For so many different words.
+    fn new(words: usize) -> Self {
+        // Seeded by chance: texts are others'.
+        let longer = HashMap::with_hasher(RandomState::default());
+        Self { of: vec![[0; ORDERS]], alone: vec![0; words], longer, distinct: 1 }
+    }
+
+    /// Of the next node: a word after another.
+    fn add(&mut self, parent: usize, word: u32) {
+        let before = self.of[parent];
+        let mut contexts = [0; ORDERS];
+        for (order, context) in contexts.iter_mut().enumerate() {
+            let number = match order.checked_sub(1) {
+                None => &mut self.alone[word as usize],
+                Some(shorter) => {
+                    self.longer.entry(u64::from(before[shorter]) << 32 | u64::from(word)).or_default()
+                }
+            };
+            if *number == 0 {
+                *number = self.distinct as u32;
+                self.distinct += 1;
+            }
+            *context = *number;
+        }
+        self.of.push(contexts);
+    }
+}
+
 impl Reading {
-    fn add(&mut self, tokens: u32, knows: bool, last: u32, next: u32) {
-        self.tokens.push(tokens);
-        self.knows.push(knows);
-        self.last.push(last);
-        self.next.push(next);
-        self.values.push(f64::NAN);
+    /// Of `words` words that are still to be read.
+    fn new(view: &View, words: usize) -> Self {
+        Self {
+            values: vec![f64::NAN; words],
+            tokens: vec![0; words],
+            knows: vec![true; words],
+            races: false,
+            trie: view.trie.clone(),
+            last: vec![ROOT; words],
+            next: vec![ROOT; words],
+            unmarked: view.unmarked,
+        }
+    }
+
+    /// Reads the last words of a hypothesis, numbered so, from its end.
+    fn read(&mut self, words: Range<usize>, view: &View, hypothesis: usize, score_eos: bool) {
+        let (spans, parent) = (&view.words[hypothesis], &view.trie.parent);
+        let (mut last, mut next) = (view.trie.ends[hypothesis], ROOT);
+        if !score_eos {
+            (last, next) = (parent[last as usize], last);
+        }
+        let spans = spans.iter().copied().chain(score_eos.then_some((1, true)));
+        for (word, (tokens, knows)) in words.rev().zip(spans.rev()) {
+            (self.tokens[word], self.knows[word]) = (tokens, knows);
+            (self.last[word], self.next[word]) = (last, next);
+            for _ in 0..tokens {
+                (last, next) = (parent[last as usize], last);
+            }
+        }
     }
 
     /// The word's natural log probability, as far as it is known. With boundaries, P(a word starts or the

@@ -66,13 +66,18 @@ impl Markers {
     pub fn words<'a>(&self, text: &'a [u8]) -> Vec<&'a [u8]> {
         // Most words have more letters than three.
         let mut words = Vec::with_capacity(text.len() / 4 + 1);
-        words.extend(split(text).filter(|token| !self.contains(token)));
+        words.extend(self.split(text));
         words
+    }
+
+    /// The same, one by one.
+    pub fn split<'a>(&self, text: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+        split(text).filter(|token| !self.contains(token))
     }
 
     /// How many words a text has: as many as [`Markers::words`] gives.
     pub fn count(&self, text: &[u8]) -> usize {
-        split(text).filter(|token| !self.contains(token)).count()
+        self.split(text).count()
     }
 }
 

@@ -4,7 +4,7 @@
 // Lanes, not elements: an index says which.
 #![allow(clippy::needless_range_loop)]
 
-use super::super::product::{Epilogue, Matrix, PANEL, PIECE, Panel, Tiles, add, sigmoid, tanh};
+use super::super::product::{Epilogue, MOST_ROWS, Matrix, PANEL, PIECE, Panel, Tiles, add, sigmoid, tanh};
 use crate::lm::prefetch::prefetch;
 
 /// Which cell, by the equations of the ONNX operators.
@@ -77,6 +77,13 @@ impl Kind {
             Self::Gru => 8,
             Self::Tanh | Self::Relu => PANEL,
         }
+    }
+
+    /// Where a state lies among those of a panel's units: in which panel, and where that part begins. No
+    /// state lies across two lines of the cache.
+    pub fn place(self, state: u32) -> (usize, usize) {
+        let first = state as usize * self.state();
+        (first / PANEL, first % PANEL)
     }
 
     /// Where a state begins: what the units show. A piece of `PIECE` of them lies at `piece * PIECE`.
@@ -152,7 +159,7 @@ impl Weights {
         Layer {
             kind: self.kind,
             size: self.size,
-            matrix: Matrix::pack(tiles, before + state, panels, weight),
+            matrix: Matrix::pack(tiles, before + state, panels, weight).of_columns(before + self.size),
             bias: panel_by_panel(panels, bias),
             peepholes: if self.p.is_empty() { Vec::new() } else { (0..panels).map(peepholes).collect() },
         }
@@ -176,21 +183,37 @@ pub struct Update<'a> {
     pub from: &'a [u32],
     pub to: &'a [u32],
     /// States of this panel's units, one history after another.
-    pub states: &'a mut [f32],
+    pub states: &'a mut [Panel],
+}
+
+/// Gates and states of a block of rows, eight units a row, four rows side by side. What becomes of them is
+/// said for single lanes in loops over many: of short loops compilers do not make vector code reliably.
+struct Block {
+    /// The gates of each four rows.
+    gates: [[Panel; 4]; PARTS],
+    old: [Panel; PARTS],
+    /// How many of them are in use.
+    parts: usize,
 }
 
 impl Epilogue for Update<'_> {
     /// A panel's part of a table row, and of a state, lies beside no other that was read lately.
     fn ahead(&self, first: usize, rows: usize) {
-        let size = self.layer.kind.state();
         for row in first..first + rows {
             let Panel(added) = &self.added[row][self.panel];
             prefetch(added, 0);
             prefetch(added, 16);
             for state in [self.from[row], self.to[row]] {
-                (0..size).step_by(16).for_each(|part| prefetch(self.states, state as usize * size + part));
+                let (panel, at) = self.layer.kind.place(state);
+                let Panel(numbers) = &self.states[panel];
+                (at..at + self.layer.kind.state()).step_by(16).for_each(|at| prefetch(numbers, at));
             }
         }
+    }
+
+    #[inline(always)]
+    fn added(&self, row: usize) -> Option<&Panel> {
+        Some(&self.added[row][self.panel])
     }
 
     #[inline(always)]
@@ -200,81 +223,120 @@ impl Epilogue for Update<'_> {
 
     #[inline(always)]
     fn finish<const FUSED: bool>(&mut self, first: usize, tile: &mut [Panel]) {
-        for (row, Panel(products)) in (first..).zip(tile) {
-            let added = &self.added[row][self.panel].0;
+        let rows = first..first + tile.len();
+        let kind = self.layer.kind;
+        match kind {
+            Kind::Lstm => {
+                let mut block = Block::new(tile);
+                for (place, row) in rows.clone().enumerate() {
+                    let (panel, at) = kind.place(self.from[row]);
+                    eight(&mut block.old[place / 4], place)
+                        .copy_from_slice(&self.states[panel].0[at + 8..at + 16]);
+                }
+                block.lstm::<FUSED>(self.layer.peepholes.get(self.panel));
+                for (place, row) in rows.enumerate() {
+                    let (panel, at) = kind.place(self.to[row]);
+                    let [hidden, cells, ..] = &mut block.gates[place / 4];
+                    self.states[panel].0[at..at + 8].copy_from_slice(eight(hidden, place));
+                    self.states[panel].0[at + 8..at + 16].copy_from_slice(eight(cells, place));
+                }
+            }
+            Kind::Gru => {
+                let mut block = Block::new(tile);
+                for (place, row) in rows.clone().enumerate() {
+                    let (panel, at) = kind.place(self.from[row]);
+                    eight(&mut block.old[place / 4], place)
+                        .copy_from_slice(&self.states[panel].0[at..at + 8]);
+                }
+                block.gru::<FUSED>();
+                for (place, row) in rows.enumerate() {
+                    let (panel, at) = kind.place(self.to[row]);
+                    let hidden = &mut block.gates[place / 4][0];
+                    self.states[panel].0[at..at + 8].copy_from_slice(eight(hidden, place));
+                }
+            }
+            Kind::Tanh => {
+                for (Panel(products), row) in tile.iter().zip(rows) {
+                    self.states[self.to[row] as usize] = Panel(tanh::<PANEL, FUSED>(*products));
+                }
+            }
+            Kind::Relu => {
+                for (Panel(products), row) in tile.iter().zip(rows) {
+                    // NaN stays.
+                    let open = products.map(|product| if product < 0.0 { 0.0 } else { product });
+                    self.states[self.to[row] as usize] = Panel(open);
+                }
+            }
+        }
+    }
+}
+
+impl Block {
+    /// The gates in these products.
+    #[inline(always)]
+    fn new(tile: &[Panel]) -> Self {
+        let mut gates = [[Panel::ZERO; 4]; PARTS];
+        for (place, products) in tile.iter().enumerate() {
+            for (gates, products) in gates[place / 4].iter_mut().zip(products.0.as_chunks::<8>().0) {
+                eight(gates, place).copy_from_slice(products);
+            }
+        }
+        Self { gates, old: [Panel::ZERO; PARTS], parts: tile.len().div_ceil(4) }
+    }
+
+    /// Gates (input, output, forget, cell) and old cells, to hidden states and cells.
+    #[inline(always)]
+    fn lstm<const FUSED: bool>(&mut self, peepholes: Option<&[[f32; 8]; 3]>) {
+        for ([input, output, forget, new], old) in self.gates.iter_mut().zip(&self.old).take(self.parts) {
+            let seen = |gates: &mut Panel, weights: &[f32; 8], cells: &Panel| {
+                for lane in 0..PANEL {
+                    gates.0[lane] = add::<FUSED>(weights[lane % 8], cells.0[lane], gates.0[lane]);
+                }
+            };
+            if let Some([to_input, _, to_forget]) = peepholes {
+                seen(input, to_input, old);
+                seen(forget, to_forget, old);
+            }
+            let mut cells = Panel::ZERO;
             for lane in 0..PANEL {
-                products[lane] += added[lane];
+                let [input] = sigmoid::<1, FUSED>([input.0[lane]]);
+                let [forget] = sigmoid::<1, FUSED>([forget.0[lane]]);
+                let [new] = tanh::<1, FUSED>([new.0[lane]]);
+                cells.0[lane] = add::<FUSED>(forget, old.0[lane], input * new);
             }
-            let size = self.layer.kind.state();
-            let from = self.from[row] as usize * size;
-            let to = self.to[row] as usize * size;
-            match self.layer.kind {
-                Kind::Lstm => {
-                    let peepholes = self.layer.peepholes.get(self.panel);
-                    let mut cell = [0.0; 8];
-                    cell.copy_from_slice(&self.states[from + 8..from + 16]);
-                    let (hidden, cell) = lstm::<FUSED>(products, &cell, peepholes);
-                    self.states[to..to + 8].copy_from_slice(&hidden);
-                    self.states[to + 8..to + 16].copy_from_slice(&cell);
-                }
-                Kind::Gru => {
-                    let mut old = [0.0; 8];
-                    old.copy_from_slice(&self.states[from..from + 8]);
-                    self.states[to..to + 8].copy_from_slice(&gru::<FUSED>(products, &old));
-                }
-                Kind::Tanh => {
-                    self.states[to..to + PANEL].copy_from_slice(&tanh::<PANEL, FUSED>(*products));
-                }
-                Kind::Relu => {
-                    for (state, &product) in self.states[to..to + PANEL].iter_mut().zip(&*products) {
-                        // NaN stays.
-                        *state = if product < 0.0 { 0.0 } else { product };
-                    }
-                }
+            if let Some([_, to_output, _]) = peepholes {
+                seen(output, to_output, &cells);
+            }
+            for lane in 0..PANEL {
+                let [output] = sigmoid::<1, FUSED>([output.0[lane]]);
+                let [shown] = tanh::<1, FUSED>([cells.0[lane]]);
+                input.0[lane] = shown * output;
+            }
+            *output = cells;
+        }
+    }
+
+    /// Gates (update, reset, the input's part of the new state, the state's part) and old states, to new
+    /// states.
+    #[inline(always)]
+    fn gru<const FUSED: bool>(&mut self) {
+        for ([update, reset, input, state], old) in self.gates.iter_mut().zip(&self.old).take(self.parts) {
+            for lane in 0..PANEL {
+                let [reset] = sigmoid::<1, FUSED>([reset.0[lane]]);
+                let [new] = tanh::<1, FUSED>([add::<FUSED>(reset, state.0[lane], input.0[lane])]);
+                let [open] = sigmoid::<1, FUSED>([update.0[lane]]);
+                update.0[lane] = add::<FUSED>(open, old.0[lane] - new, new);
             }
         }
     }
 }
 
-/// Eight units' gates (input, output, forget, cell) and cells, to their hidden states and cells.
+/// The lanes of a row in a panel of four rows.
 #[inline(always)]
-fn lstm<const FUSED: bool>(
-    gates: &mut [f32; PANEL],
-    old: &[f32; 8],
-    peepholes: Option<&[[f32; 8]; 3]>,
-) -> ([f32; 8], [f32; 8]) {
-    if let Some([input, _, forget]) = peepholes {
-        for unit in 0..8 {
-            gates[unit] = add::<FUSED>(input[unit], old[unit], gates[unit]);
-            gates[16 + unit] = add::<FUSED>(forget[unit], old[unit], gates[16 + unit]);
-        }
-    }
-    let mut open = sigmoid::<PANEL, FUSED>(*gates);
-    let new = tanh::<8, FUSED>(std::array::from_fn(|unit| gates[24 + unit]));
-    let mut cell = [0.0; 8];
-    for unit in 0..8 {
-        cell[unit] = add::<FUSED>(open[16 + unit], old[unit], open[unit] * new[unit]);
-    }
-    if let Some([_, output, _]) = peepholes {
-        let seen = std::array::from_fn(|unit| add::<FUSED>(output[unit], cell[unit], gates[8 + unit]));
-        open[8..16].copy_from_slice(&sigmoid::<8, FUSED>(seen));
-    }
-    let mut hidden = tanh::<8, FUSED>(cell);
-    for unit in 0..8 {
-        hidden[unit] *= open[8 + unit];
-    }
-    (hidden, cell)
+fn eight(Panel(lanes): &mut Panel, place: usize) -> &mut [f32] {
+    let first = place % 4 * 8;
+    &mut lanes[first..first + 8]
 }
 
-/// Eight units' gates (update, reset, the input's part of the new state, the state's part) and states, to
-/// their new states.
-#[inline(always)]
-fn gru<const FUSED: bool>(gates: &[f32; PANEL], old: &[f32; 8]) -> [f32; 8] {
-    let open = sigmoid::<16, FUSED>(std::array::from_fn(|lane| gates[lane]));
-    let reset = std::array::from_fn(|unit| add::<FUSED>(open[8 + unit], gates[24 + unit], gates[16 + unit]));
-    let mut new = tanh::<8, FUSED>(reset);
-    for unit in 0..8 {
-        new[unit] = add::<FUSED>(open[unit], old[unit] - new[unit], new[unit]);
-    }
-    new
-}
+/// Of four rows each, for a whole block.
+const PARTS: usize = MOST_ROWS.div_ceil(4);

@@ -49,17 +49,20 @@ impl Stack {
             let (added, sums) = (if input.is_none() { &of_tokens } else { &biases }, &sums[..]);
             let panels = states.len();
             // Nobody ever waits for a lock: rows are packed between turns, and in a turn a panel is one thread's.
-            let states: Vec<Mutex<&mut Vec<f32>>> = states.iter_mut().map(Mutex::new).collect();
+            let states: Vec<Mutex<&mut Vec<Panel>>> = states.iter_mut().map(Mutex::new).collect();
             let packed = RwLock::new(packed);
             let columns = first..layer.matrix.width();
             let levels: Vec<Range<usize>> = lm::each_level(levels).collect();
             let prepare = |turn: usize| {
                 let from = &rows.from[levels[turn].clone()];
                 let states: Vec<MutexGuard<'_, _>> = states.iter().map(lock).collect();
-                let states: Vec<&[f32]> = states.iter().map(|states| &states[..]).collect();
+                let states: Vec<&[Panel]> = states.iter().map(|states| &states[..]).collect();
                 // Most were written lately, and by another processor.
                 for states in &states {
-                    from.iter().for_each(|&state| prefetch(states, state as usize * layer.kind.state()));
+                    for &state in from {
+                        let (at, first) = layer.kind.place(state);
+                        prefetch(&states[at].0, first);
+                    }
                 }
                 let mut packed = packed.write().unwrap_or_else(PoisonError::into_inner);
                 packed.pack_columns(

@@ -1,7 +1,7 @@
 //! Recurrent layers one above the other with an output layer on top, and one step of them.
 
 use super::super::head::{self, Head, Norm};
-use super::super::product::{PIECE, Panel, Rows, Team, Tiles};
+use super::super::product::{PANEL, PIECE, Panel, Rows, Team, Tiles};
 use super::layer::{Kind, Layer, Update, Weights};
 use super::table::{Embedding, Room, Table};
 use crate::lm::{self, Wanted};
@@ -18,8 +18,8 @@ pub struct Stack {
 /// copy.
 #[derive(Default)]
 pub struct Arena {
-    /// By layer and panel.
-    pub(super) panels: Vec<Vec<Vec<f32>>>,
+    /// By layer and panel; where in it see [`Kind::place`].
+    pub(super) panels: Vec<Vec<Vec<Panel>>>,
     norms: Vec<Option<Norm>>,
     /// States that were asked for; there may be room for more.
     count: usize,
@@ -273,12 +273,12 @@ impl Arena {
     /// longer.
     pub(super) fn grow(&mut self, stack: &Stack, count: usize) -> bool {
         for (layer, panels) in stack.layers.iter().zip(&mut self.panels) {
-            let numbers = count.saturating_mul(layer.kind.state());
-            for panel in panels.iter_mut().filter(|panel| panel.len() < numbers) {
-                if panel.try_reserve_exact(numbers - panel.len()).is_err() {
+            let needed = count.saturating_mul(layer.kind.state()).div_ceil(PANEL);
+            for panel in panels.iter_mut().filter(|panel| panel.len() < needed) {
+                if panel.try_reserve_exact(needed - panel.len()).is_err() {
                     return false;
                 }
-                panel.resize(numbers, 0.0);
+                panel.resize(needed, Panel::ZERO);
             }
         }
         true
@@ -294,7 +294,9 @@ impl Arena {
     pub fn save(&self, stack: &Stack, state: u32) -> Saved {
         let mut all = Vec::new();
         for (layer, panels) in stack.layers.iter().zip(&self.panels) {
-            panels.iter().for_each(|panel| all.extend_from_slice(&panel[slot(layer.kind, state)]));
+            let (at, first) = layer.kind.place(state);
+            let slot = first..first + layer.kind.state();
+            panels.iter().for_each(|panel| all.extend_from_slice(&panel[at].0[slot.clone()]));
         }
         Saved(all, self.norms[state as usize])
     }
@@ -317,21 +319,21 @@ impl Arena {
 
     fn each(&mut self, stack: &Stack, state: u32, mut see: impl FnMut(&mut [f32])) {
         for (layer, panels) in stack.layers.iter().zip(&mut self.panels) {
-            panels.iter_mut().for_each(|panel| see(&mut panel[slot(layer.kind, state)]));
+            let (at, first) = layer.kind.place(state);
+            let slot = first..first + layer.kind.state();
+            panels.iter_mut().for_each(|panel| see(&mut panel[at].0[slot.clone()]));
         }
     }
 }
 
-fn slot(kind: Kind, state: u32) -> std::ops::Range<usize> {
-    state as usize * kind.state()..(state as usize + 1) * kind.state()
-}
-
 /// Eight neighbouring units of what a layer shows.
 #[inline]
-pub(super) fn hidden<S: AsRef<[f32]>>(panels: &[S], kind: Kind, state: u32, piece: usize) -> &[f32; PIECE] {
-    let (panel, part) = (piece / kind.pieces(), piece % kind.pieces());
-    let first = state as usize * kind.state() + part * PIECE;
-    panels[panel].as_ref()[first..].first_chunk().unwrap_or(&[f32::NAN; PIECE])
+pub(super) fn hidden<S: AsRef<[Panel]>>(panels: &[S], kind: Kind, state: u32, piece: usize) -> &[f32; PIECE] {
+    let pieces = kind.pieces();
+    // Most kinds have one piece in a panel, and a division takes long.
+    let (panel, part) = if pieces == 1 { (piece, 0) } else { (piece / pieces, piece % pieces) };
+    let (at, first) = kind.place(state);
+    panels[panel].as_ref()[at].0[first + part * PIECE..].first_chunk().unwrap_or(&[f32::NAN; PIECE])
 }
 
 /// A state before its first token has nothing to say.

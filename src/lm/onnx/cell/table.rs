@@ -47,7 +47,8 @@ impl Table {
         let rows = first.rows();
         let weight = |output: usize, column| first.of_input(rows[output].0, column);
         Self {
-            matrix: Matrix::pack(tiles, first.input.next_multiple_of(PIECE), panels, weight),
+            matrix: Matrix::pack(tiles, first.input.next_multiple_of(PIECE), panels, weight)
+                .of_columns(first.input),
             bias: panel_by_panel(panels, |output| first.bias(rows[output])),
             embedding,
             known: std::iter::repeat_with(OnceLock::new).take(tokens).collect(),
@@ -152,9 +153,12 @@ struct Keep<'a> {
 
 impl Epilogue for Keep<'_> {
     #[inline(always)]
+    fn added(&self, _: usize) -> Option<&Panel> {
+        Some(self.bias)
+    }
+
+    #[inline(always)]
     fn finish<const FUSED: bool>(&mut self, first: usize, tile: &mut [Panel]) {
-        for (out, Panel(products)) in self.out[first..].iter_mut().zip(tile) {
-            *out = Panel(std::array::from_fn(|lane| products[lane] + self.bias.0[lane]));
-        }
+        self.out[first..first + tile.len()].copy_from_slice(tile);
     }
 }

@@ -123,7 +123,7 @@ impl Head {
             vocabulary,
             exact,
             preview: None,
-            matrix: Matrix::pack(tiles, padded, panels, there),
+            matrix: Matrix::pack(tiles, padded, panels, there).of_columns(width),
             bias: lanes(&bias, f32::NEG_INFINITY),
             starts: lanes(&|token| f32::from(u8::from(starts(token))), 0.0),
         }

@@ -163,12 +163,13 @@ impl Preview {
 
         impl Epilogue for Keep<'_> {
             #[inline(always)]
+            fn added(&self, _: usize) -> Option<&Panel> {
+                Some(self.offset)
+            }
+
+            #[inline(always)]
             fn finish<const FUSED: bool>(&mut self, first: usize, tile: &mut [Panel]) {
-                for (Panel(out), Panel(values)) in self.out[first..].iter_mut().zip(tile) {
-                    for (out, (value, offset)) in out.iter_mut().zip(values.iter().zip(self.offset.0)) {
-                        *out = value + offset;
-                    }
-                }
+                self.out[first..first + tile.len()].copy_from_slice(tile);
             }
         }
 
@@ -348,8 +349,12 @@ struct Look<'a, const STARTS: bool> {
 
 impl<const STARTS: bool> Epilogue for Look<'_, STARTS> {
     #[inline(always)]
+    fn added(&self, row: usize) -> Option<&Panel> {
+        self.reduce.added(row)
+    }
+
+    #[inline(always)]
     fn finish<const FUSED: bool>(&mut self, first: usize, tile: &mut [Panel]) {
-        // It leaves the logits in the tile.
         self.reduce.finish::<FUSED>(first, tile);
         for (place, Panel(logits)) in tile.iter().enumerate() {
             let row = first + place;

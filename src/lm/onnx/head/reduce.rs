@@ -28,12 +28,14 @@ pub(super) struct Reduce<'a, const STARTS: bool> {
 
 impl<const STARTS: bool> Epilogue for Reduce<'_, STARTS> {
     #[inline(always)]
+    fn added(&self, _: usize) -> Option<&Panel> {
+        Some(self.bias)
+    }
+
+    #[inline(always)]
     fn finish<const FUSED: bool>(&mut self, first: usize, tile: &mut [Panel]) {
         let sums = &mut self.sums[first..first + tile.len()];
-        for (Panel(logits), sum) in tile.iter_mut().zip(sums) {
-            for lane in 0..PANEL {
-                logits[lane] += self.bias.0[lane];
-            }
+        for (Panel(logits), sum) in tile.iter().zip(sums) {
             sum.add::<FUSED>(logits, if STARTS { self.starts } else { None });
         }
         let here = self.wants.iter().take_while(|want| (want.row as usize) < first + tile.len()).count();

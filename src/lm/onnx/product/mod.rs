@@ -17,11 +17,13 @@ mod tile;
 
 use std::ops::Range;
 
+use crate::lm::prefetch::prefetch;
+
 pub use activation::{add, exponential, sigmoid, tanh};
 pub use dots::{dot, dots};
 pub use reduced::Precision;
 pub use team::Team;
-pub use tile::{Epilogue, PANEL, Panel};
+pub use tile::{Epilogue, MOST_ROWS, PANEL, Panel};
 
 pub use reduced::Kind;
 use tile::Loops;
@@ -39,6 +41,8 @@ pub enum Tiles {
 pub struct Matrix {
     /// Numbers in a row that it is multiplied with, a multiple of [`PIECE`].
     width: usize,
+    /// How many of them count; the others only fill a row up.
+    columns: usize,
     weights: Weights,
 }
 
@@ -62,6 +66,9 @@ pub struct Rows {
 /// To copy fewer rows takes less time than to wake another thread for it.
 const WORTH_SHARING: usize = 48;
 
+/// Pieces are asked for so many before they are read.
+const AHEAD: usize = 4;
+
 /// Rows are read in pieces of so many numbers.
 pub const PIECE: usize = 8;
 
@@ -81,7 +88,12 @@ impl Matrix {
             }
             Tiles::Reduced(kind) => Weights::Reduced(reduced::Matrix::pack(kind, width, panels, weight)),
         };
-        Self { width, weights }
+        Self { width, columns: width, weights }
+    }
+
+    /// The same, where all weights beyond so many columns are 0: products in f32 leave these out.
+    pub fn of_columns(self, columns: usize) -> Self {
+        Self { columns: columns.min(self.width), ..self }
     }
 
     /// Numbers in a row that it is multiplied with.
@@ -120,7 +132,8 @@ impl Matrix {
             match &self.weights {
                 Weights::Exact(loops, weights) => {
                     let packed = &rows.values[block.start * self.width..block.end * self.width];
-                    loops.run(self.panel(weights, panel), packed, block.len(), block.start, epilogue);
+                    let weights = &self.panel(weights, panel)[..self.columns];
+                    loops.run(weights, packed, block.len(), block.start, epilogue);
                 }
                 Weights::Reduced(matrix) => matrix.run(panel, &rows.reduced, block, epilogue),
             }
@@ -152,7 +165,8 @@ impl Matrix {
     pub fn dot(&self, output: usize, row: impl Iterator<Item = f32>) -> f32 {
         match &self.weights {
             Weights::Exact(loops, weights) => {
-                loops.dot(self.panel(weights, output / PANEL), output % PANEL, row)
+                let weights = &self.panel(weights, output / PANEL)[..self.columns];
+                loops.dot(weights, output % PANEL, row)
             }
             Weights::Reduced(matrix) => matrix.dot(output, row),
         }
@@ -255,13 +269,20 @@ impl Rows {
             left = rest;
             (block, values)
         });
+        let Tiles::Exact(loops) = matrix.tiles() else { return };
         team.share(blocks, |(block, values)| {
+            let mut rows = [&[0.0; PIECE]; MOST_ROWS];
+            let rows = &mut rows[..block.len()];
+            let pieces = width / PIECE;
             for (number, values) in values.chunks_exact_mut(PIECE * block.len()).enumerate() {
-                for (place, row) in block.clone().enumerate() {
-                    for (at, &value) in piece(row, number).iter().enumerate() {
-                        values[at * block.len() + place] = value;
-                    }
+                // The pieces of a row need not lie side by side.
+                if number + AHEAD < pieces {
+                    block.clone().for_each(|row| prefetch(piece(row, number + AHEAD), 0));
                 }
+                for (place, row) in rows.iter_mut().zip(block.clone()) {
+                    *place = piece(row, number);
+                }
+                loops.pack(rows, values);
             }
         });
     }

@@ -128,3 +128,27 @@ fn a_panic_of_one_thread_is_a_panic_of_all() {
     });
     assert_eq!(sum.into_inner(), 4950);
 }
+
+#[test]
+fn columns_that_only_fill_a_row_up_change_no_bit() {
+    let (width, columns) = (24, 18);
+    let rows: Vec<[f32; PIECE]> =
+        (0..13 * width / PIECE).map(|at| std::array::from_fn(|i| value(at * PIECE + i))).collect();
+    for tiles in Tiles::all() {
+        let weight =
+            |output: usize, column| if column < columns { value(output * 977 + column) } else { 0.0 };
+        let run = |matrix: &Matrix| {
+            let mut packed = Rows::default();
+            packed.pack(matrix, 13, &Team::alone(), |row, piece| &rows[row * width / PIECE + piece]);
+            let mut out = [[f32::NAN; PANEL]; 13];
+            matrix.run(0, &packed, &mut Keep(&mut out));
+            out.as_flattened().iter().map(|product| product.to_bits()).collect::<Vec<_>>()
+        };
+        let whole = Matrix::pack(tiles, width, 1, weight);
+        let all = run(&whole);
+        let part = whole.of_columns(columns);
+        assert_eq!(run(&part), all, "{tiles:?}");
+        let row = rows.as_flattened()[12 * width..].iter().copied();
+        assert_eq!(part.dot(5, row).to_bits(), all[12 * PANEL + 5], "{tiles:?}");
+    }
+}

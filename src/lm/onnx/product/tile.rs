@@ -8,6 +8,8 @@
 
 /// Outputs in a panel.
 pub const PANEL: usize = 32;
+/// Most rows of a block on any processor.
+pub const MOST_ROWS: usize = 12;
 
 /// A number for each output of a panel.
 #[derive(Debug, Clone, Copy)]
@@ -32,7 +34,15 @@ pub trait Epilogue {
         &Panel::ZERO
     }
 
-    /// Takes the products of rows `first..first + tile.len()` with one panel. `FUSED` says that the
+    /// What is added to the products of a row.
+    #[inline(always)]
+    fn added(&self, row: usize) -> Option<&Panel> {
+        let _ = row;
+        None
+    }
+
+    /// Takes the products of rows `first..first + tile.len()` with one panel, each with its
+    /// [`Epilogue::added`]. `FUSED` says that the
     /// processor multiplies and adds in one instruction. To be inlined: it is compiled for each kind of
     /// processor.
     fn finish<const FUSED: bool>(&mut self, first: usize, tile: &mut [Panel]);
@@ -82,7 +92,7 @@ impl Loops {
     pub fn rows(self) -> usize {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => 12,
+            Self::Avx512 => MOST_ROWS,
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => 3,
             Self::Portable => 2,
@@ -116,6 +126,31 @@ impl Loops {
         }
     }
 
+    /// Packs eight numbers of each row of a block, column by column: number `at` of row `place` goes to
+    /// `out[at * rows.len() + place]`.
+    #[inline]
+    pub fn pack(self, rows: &[&[f32; 8]], out: &mut [f32]) {
+        #[cfg(target_arch = "x86_64")]
+        if let (Self::Avx512, Some((first, _)), Some((_, last))) =
+            (self, rows.split_first_chunk(), rows.split_last_chunk())
+        {
+            // All rows are among the first eight or the last eight.
+            debug_assert!(rows.len() <= 16);
+            // SAFETY: `best` chose this after asking the processor.
+            #[allow(unsafe_code)]
+            unsafe {
+                transpose(first, out, rows.len());
+                transpose(last, &mut out[rows.len() - 8..], rows.len());
+            }
+            return;
+        }
+        for (place, row) in rows.iter().enumerate() {
+            for (at, &value) in row.iter().enumerate() {
+                out[at * rows.len() + place] = value;
+            }
+        }
+    }
+
     /// The product of one row with one column of a panel, the bits that [`Loops::run`] gives.
     pub fn dot(self, weights: &[Panel], lane: usize, row: impl Iterator<Item = f32>) -> f32 {
         match self {
@@ -140,6 +175,56 @@ fn fused(weights: &[Panel], lane: usize, row: impl Iterator<Item = f32>) -> f32 
     sum
 }
 
+/// Writes eight rows as columns that lie `step` numbers apart.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+fn transpose(rows: &[&[f32; 8]; 8], out: &mut [f32], step: usize) {
+    use std::arch::x86_64::{
+        _mm256_loadu_ps, _mm256_permute2f128_ps, _mm256_shuffle_ps, _mm256_storeu_ps, _mm256_unpackhi_ps,
+        _mm256_unpacklo_ps,
+    };
+
+    // SAFETY: a row is eight numbers.
+    #[allow(unsafe_code)]
+    let [a, b, c, d, e, f, g, h] = rows.map(|row| unsafe { _mm256_loadu_ps(row.as_ptr()) });
+    // Pairs of rows, then fours, in both halves; then the halves of all eight.
+    let (ab, cd) = (_mm256_unpacklo_ps(a, b), _mm256_unpacklo_ps(c, d));
+    let (ef, gh) = (_mm256_unpacklo_ps(e, f), _mm256_unpacklo_ps(g, h));
+    let (ab_high, cd_high) = (_mm256_unpackhi_ps(a, b), _mm256_unpackhi_ps(c, d));
+    let (ef_high, gh_high) = (_mm256_unpackhi_ps(e, f), _mm256_unpackhi_ps(g, h));
+    let fours = [
+        (_mm256_shuffle_ps::<0x44>(ab, cd), _mm256_shuffle_ps::<0x44>(ef, gh)),
+        (_mm256_shuffle_ps::<0xee>(ab, cd), _mm256_shuffle_ps::<0xee>(ef, gh)),
+        (_mm256_shuffle_ps::<0x44>(ab_high, cd_high), _mm256_shuffle_ps::<0x44>(ef_high, gh_high)),
+        (_mm256_shuffle_ps::<0xee>(ab_high, cd_high), _mm256_shuffle_ps::<0xee>(ef_high, gh_high)),
+    ];
+    let (low, high) = (
+        fours.map(|(one, two)| _mm256_permute2f128_ps::<0x20>(one, two)),
+        fours.map(|(one, two)| _mm256_permute2f128_ps::<0x31>(one, two)),
+    );
+    for (at, column) in low.into_iter().chain(high).enumerate() {
+        let out = &mut out[at * step..][..8];
+        // SAFETY: it is eight numbers.
+        #[allow(unsafe_code)]
+        unsafe {
+            _mm256_storeu_ps(out.as_mut_ptr(), column);
+        }
+    }
+}
+
+/// Adds what is to be added to products, and hands them on.
+#[inline(always)]
+pub fn finish<const FUSED: bool>(first: usize, tile: &mut [Panel], epilogue: &mut impl Epilogue) {
+    for (row, Panel(products)) in (first..).zip(&mut *tile) {
+        if let Some(Panel(added)) = epilogue.added(row) {
+            for lane in 0..PANEL {
+                products[lane] += added[lane];
+            }
+        }
+    }
+    epilogue.finish::<FUSED>(first, tile);
+}
+
 /// Calls `$block::<ROWS, _>` for as many rows as there are.
 macro_rules! by_rows {
     ($block:ident, $weights:expr, $packed:expr, $count:expr, $first:expr, $epilogue:expr, [$($rows:literal)*]) => {
@@ -154,7 +239,7 @@ macro_rules! by_rows {
 #[target_feature(enable = "avx512f,avx512dq,fma")]
 fn avx512<E: Epilogue>(weights: &[Panel], packed: &[f32], rows: usize, first: usize, epilogue: &mut E) {
     use std::arch::x86_64::{
-        _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
+        _mm512_add_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
     };
 
     #[inline]
@@ -190,6 +275,15 @@ fn avx512<E: Epilogue>(weights: &[Panel], packed: &[f32], rows: usize, first: us
         let mut tile = [Panel::ZERO; ROWS];
         for row in 0..ROWS {
             let out = tile[row].0.as_mut_ptr();
+            // In the registers: of loops over so few numbers compilers make poor code.
+            if let Some(Panel(added)) = epilogue.added(first + row) {
+                // SAFETY: as above.
+                #[allow(unsafe_code)]
+                let (one, two) =
+                    unsafe { (_mm512_loadu_ps(added.as_ptr()), _mm512_loadu_ps(added.as_ptr().add(16))) };
+                left[row] = _mm512_add_ps(left[row], one);
+                right[row] = _mm512_add_ps(right[row], two);
+            }
             // SAFETY: as above.
             #[allow(unsafe_code)]
             unsafe {
@@ -249,7 +343,7 @@ fn avx2<E: Epilogue>(weights: &[Panel], packed: &[f32], rows: usize, first: usiz
                 }
             }
         }
-        epilogue.finish::<true>(first, &mut tile);
+        finish::<true>(first, &mut tile, epilogue);
     }
     by_rows!(block, weights, packed, rows, first, epilogue, [1 2 3]);
 }
@@ -269,7 +363,7 @@ fn portable<E: Epilogue>(weights: &[Panel], packed: &[f32], rows: usize, first: 
                 }
             }
         }
-        epilogue.finish::<false>(first, &mut tile);
+        finish::<false>(first, &mut tile, epilogue);
     }
     by_rows!(block, weights, packed, rows, first, epilogue, [1 2]);
 }

@@ -16,6 +16,7 @@ pub use x86::{run, words};
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
+    use super::super::super::tile;
     use super::super::super::{Epilogue, PANEL, Panel};
     use super::super::{Block, by_rows};
     use super::round;
@@ -72,7 +73,7 @@ mod x86 {
                     _mm512_storeu_ps(out.add(16), right[row]);
                 }
             }
-            epilogue.finish::<true>(block.first, &mut tile);
+            tile::finish::<true>(block.first, &mut tile, epilogue);
         }
         by_rows!(run, block, epilogue, [1 2 3 4 5 6 7 8 9 10 11 12]);
     }

@@ -3,6 +3,7 @@
 // Lanes and registers, not elements: an index says which.
 #![allow(clippy::needless_range_loop)]
 
+use super::super::tile;
 use super::super::{Epilogue, PANEL, Panel};
 use super::{Block, by_rows};
 
@@ -166,7 +167,7 @@ fn finish<const ROWS: usize>(sums: &[[i32; PANEL]; ROWS], block: &Block<'_>, epi
         }
     }
     // Fused on every processor, however slow: a score does not depend on which it is.
-    epilogue.finish::<true>(block.first, &mut tile);
+    tile::finish::<true>(block.first, &mut tile, epilogue);
 }
 
 /// Smaller values than this are as good as 0, and have no inverse.
