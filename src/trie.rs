@@ -1,5 +1,10 @@
 //! The prefix trie: one language model's view of the hypotheses of one utterance.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use foldhash::fast::RandomState;
+
 /// The root: the history before the first token (`<s>`, or the carried state and `<s>`).
 pub const ROOT: u32 = 0;
 
@@ -23,9 +28,12 @@ pub struct Trie {
 /// Builds a [`Trie`] sequence by sequence, keeping its scratch between utterances.
 #[derive(Debug, Default)]
 pub struct Builder {
-    /// First child and next sibling of each node: lists are short, a map would be slower.
+    /// First child and next sibling of each node: most have few children, for which a map would be slower.
     first: Vec<u32>,
     next: Vec<u32>,
+    /// Children of nodes that have [`FEW`] already, by parent, token and word. Seeded by chance: texts are
+    /// others'.
+    further: HashMap<(u32, u32, u32), u32, RandomState>,
     trie: Trie,
 }
 
@@ -56,6 +64,7 @@ impl Builder {
     pub fn start(&mut self, start: u32) {
         self.first.clear();
         self.next.clear();
+        self.further.clear();
         self.first.push(NONE);
         self.next.push(NONE);
         self.trie = Trie { token: vec![start], parent: vec![ROOT], word: vec![0], ends: Vec::new(), raw: 0 };
@@ -83,21 +92,31 @@ impl Builder {
 
     fn child(&mut self, parent: u32, token: u32, word: u32) -> u32 {
         let mut at = self.first[parent as usize];
-        let mut last = NONE;
+        let (mut last, mut children) = (NONE, 0);
         while at != NONE {
             if self.trie.token[at as usize] == token && self.trie.word[at as usize] == word {
                 return at;
             }
             last = at;
             at = self.next[at as usize];
+            children += 1;
         }
         let node = self.trie.token.len() as u32;
+        if children == FEW {
+            match self.further.entry((parent, token, word)) {
+                Entry::Occupied(known) => return *known.get(),
+                Entry::Vacant(place) => {
+                    place.insert(node);
+                }
+            }
+        }
         self.trie.token.push(token);
         self.trie.parent.push(parent);
         self.trie.word.push(word);
         self.first.push(NONE);
         self.next.push(NONE);
         match last {
+            _ if children == FEW => {}
             NONE => self.first[parent as usize] = node,
             last => self.next[last as usize] = node,
         }
@@ -106,6 +125,8 @@ impl Builder {
 }
 
 const NONE: u32 = u32::MAX;
+/// Children that are looked through one by one.
+const FEW: usize = 64;
 
 #[cfg(test)]
 mod tests {
@@ -129,6 +150,29 @@ mod tests {
         assert_eq!(trie.parent, [0, 0, 1, 2, 2]);
         assert_eq!(trie.ends, [3, 4, 3, 0]);
         assert_eq!(trie.raw, 9);
+    }
+
+    #[test]
+    fn nodes_may_have_many_children() {
+        let many = 5 * FEW as u32;
+        let sequences: Vec<Vec<u32>> = (0..2 * many).map(|at| vec![at % many, 3, at / 2]).collect();
+        let trie = build(&sequences);
+        // Below the root each token is there once; of the sequences, two begin alike, and none are equal.
+        assert_eq!(trie.len() as u32, 1 + many + many + 2 * many);
+        for (tokens, &end) in sequences.iter().zip(&trie.ends) {
+            let mut back: Vec<u32> = trie.path(end).map(|node| trie.token[node as usize]).collect();
+            back.reverse();
+            assert_eq!(tokens, &back);
+        }
+        // What was built before leaves nothing behind.
+        let mut builder = Builder::default();
+        for _ in 0..2 {
+            builder.start(7);
+            for tokens in &sequences {
+                builder.push(tokens, &[0, 1, 2]);
+            }
+            assert_eq!(builder.finish(), trie);
+        }
     }
 
     proptest! {
