@@ -3,6 +3,7 @@
 mod binaries;
 mod build;
 mod hostile;
+mod keys;
 mod lines;
 mod messages;
 mod tries;
