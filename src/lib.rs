@@ -50,7 +50,7 @@
 //! 8. [`stream`] writes them out, and flushes when nothing more is ready.
 //!
 //! Modules import from those before them in this list, never from those after or beside them:
-//! `error`; [`nbest`], [`lines`], `faults` (named faults, for tests),
+//! `error`; `random` (a seeded generator); [`nbest`], [`lines`], `faults` (named faults, for tests),
 //! `whole` (files that are there as a whole or not at all); [`formats`]; [`tokens`],
 //! [`trie`]; [`lm`]; [`combine`]; [`consensus`] (posteriors, confidence, votes); [`rescorer`]; [`config`] (models and weights in TOML);
 //! [`pool`] (imports `error` only); [`stream`]; [`eval`] (error rates, tuning); `cli`.
