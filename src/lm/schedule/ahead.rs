@@ -40,6 +40,9 @@ impl<K: StepKernel> Scheduler<K> {
 
     /// Takes the rows that the last level led to, if they are few; false where there are none, or too many.
     fn take_level(&mut self) -> bool {
+        if self.batch.levels.len() > MOST_LEVELS {
+            return false;
+        }
         let taken = self.batch.rows.len();
         let ready: usize = self
             .order
@@ -110,3 +113,6 @@ impl<K: StepKernel> Scheduler<K> {
         result
     }
 }
+
+/// Whoever comes meanwhile waits for all of them; more of them gain little.
+const MOST_LEVELS: usize = 16;

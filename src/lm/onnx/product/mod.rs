@@ -154,7 +154,7 @@ impl Matrix {
             return;
         };
         debug_assert_eq!(rows.width, columns.len());
-        let weights = &self.panel(weights, panel)[columns];
+        let weights = &self.panel(weights, panel)[columns.start..columns.end.min(self.columns)];
         for block in self.tiles().blocks(rows.count) {
             let packed = &rows.values[block.start * rows.width..block.end * rows.width];
             loops.run(weights, packed, block.len(), block.start, epilogue);
