@@ -42,9 +42,8 @@ pub trait Epilogue {
     }
 
     /// Takes the products of rows `first..first + tile.len()` with one panel, each with its
-    /// [`Epilogue::added`]. `FUSED` says that the
-    /// processor multiplies and adds in one instruction. To be inlined: it is compiled for each kind of
-    /// processor.
+    /// [`Epilogue::added`]. `FUSED` says that the processor multiplies and adds in one instruction. To be
+    /// inlined: it is compiled for each kind of processor.
     fn finish<const FUSED: bool>(&mut self, first: usize, tile: &mut [Panel]);
 }
 
